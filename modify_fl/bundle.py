@@ -1,0 +1,403 @@
+"""Networks into bundles and back (B-16 to B-18, B-25 steps 13 and 14, M-39).
+
+The only way from a ``VerifiedBundle`` to networks, and the only writer of style
+bundles and adapters. Architectures are named, never shipped: the layers are
+built by this package from a bounded configuration (P-6).
+"""
+
+import copy
+import hashlib
+import platform
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from modify_fl.artifacts import Adapted, Encapsulated, LoadedStyle, TrainingSummary
+from modify_fl.config import CriticConfig, NetworkConfig
+from modify_fl.errors import ConfigError
+from modify_fl.networks.discriminator import Discriminator
+from modify_fl.networks.encoder import fold_gains
+from modify_fl.networks.model import StyleModel
+from modify_fl.weights import abs_max, read_weights, to_bytes
+from protocol.errors import PolicyError, TensorError, problem
+from protocol.manifest import (
+    BaseInfo,
+    BundleInfo,
+    DpStatement,
+    Figure,
+    Licence,
+    Losses,
+    LossNet,
+    Manifest,
+    MemorisationAudit,
+    ModelInfo,
+    PrivacyCard,
+    Provenance,
+    ProviderInfo,
+    SelfTest,
+    StyleInfo,
+    Training,
+    TrainingData,
+    Usage,
+    WeightFile,
+    privacy_statement,
+)
+from protocol.publish import write_bundle
+from protocol.signing import PrivateKey, ProviderKey
+from protocol.verify import VerifiedBundle
+
+__all__ = ["ARCHITECTURE", "Release", "load_adapter", "load_style", "write_adapter", "write_style_bundle"]
+
+ARCHITECTURE = "modify-stylegan2-fpn/1"
+"""The one architecture this package builds."""
+
+_ENCODER = "weights/encoder.safetensors"
+_DISCRIMINATOR = "weights/discriminator.safetensors"
+_LIFE = timedelta(days=730)
+_SELFTEST_TOLERANCE = 0.01
+_BANDS = (10, 100, 300, 1000, 3000, 10_000, 100_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What the provider says about a style bundle."""
+
+    name: str
+    """Name of the style, as shown to clients."""
+    description: str
+    """One sentence about how it looks."""
+    images: int
+    """Number of style images; published as a band only (P-83)."""
+    dataset_licence: str
+    """Licence of the style images."""
+    model_licence: str = "all rights reserved"
+    """Licence of the weights."""
+    style_data: str = "confidential"
+    """``public``, ``licensed`` or ``confidential`` (P-71)."""
+    version: str = "1.0.0"
+    """Version of the style."""
+    sequence: int = 1
+    """Rises with every release of one bundle id (B-42)."""
+    bundle_id: str | None = None
+    """UUID of the style; a new one unless given."""
+    evaluation: tuple[Figure, ...] = ()
+    """Measured figures (M-48)."""
+
+
+# Writing ----------------------------------------------------------------------
+
+
+def write_style_bundle(
+    path: Path, result: Encapsulated, *, release: Release, key: PrivateKey, provider: ProviderKey, overwrite: bool
+) -> str:
+    """Pack, sign and verify a style bundle.
+
+    Args:
+        path: The ``.mdfy`` file.
+        result: What stage 1 made; its encoder's gains are folded first (M-19).
+        release: What the provider says about it.
+        key: The provider's private key.
+        provider: The public half with its names.
+        overwrite: Whether an existing file is replaced.
+
+    Returns:
+        The payload digest, hex: the identity of the bundle.
+
+    Raises:
+        TensorError: A weight is not finite.
+        ProtocolError: The lint found a private detail, or the file cannot be written.
+    """
+    model = copy.deepcopy(result.model)
+    fold_gains(model.encoder)
+    parts = {name: getattr(model, name) for name in ("encoder", "generator", "offset", "remapping")}
+    parts["discriminator"] = result.discriminator
+    members, weights = _pack({f"weights/{name}.safetensors": part.state_dict() for name, part in parts.items()})
+    network, critic = result.preset.network, result.preset.encapsulation.critic
+    parameters = {**asdict(network), **{f"critic_{k}": v for k, v in asdict(critic).items()}}
+    audit = MemorisationAudit(status="not measured", critic_shipped=True)
+    manifest = Manifest(
+        kind="style-bundle",
+        bundle=_bundle_info(release.name, release.bundle_id, release.version, release.sequence),
+        provider=_provider_info(provider),
+        model=ModelInfo(
+            architecture=ARCHITECTURE, parameters=parameters, precision="float32", weights=weights,
+            input=f"aligned face, {network.resolution} px, RGB in [-1, 1]",
+            output=f"stylized face, {network.resolution} px, RGB in [-1, 1]",
+            trainable=tuple(sorted(name for name, _ in model.encoder.named_parameters())),
+        ),
+        selftest=_selftest(model, network),
+        style=StyleInfo(name=release.name, description=release.description),
+        licence=Licence(model=release.model_licence, dataset=release.dataset_licence),
+        usage=Usage(),
+        privacy=_privacy("style-bundle", _band(release.images), release.style_data, audit),
+        provenance=_provenance(result.summary, result.preset.name, network.style_rows),
+        evaluation=release.evaluation,
+    )  # fmt: skip
+    return write_bundle(path, manifest=manifest, members=members, key=key, overwrite=overwrite)
+
+
+def write_adapter(
+    path: Path, adapted: Adapted, *, style: LoadedStyle, key: PrivateKey, provider: ProviderKey, overwrite: bool
+) -> str:
+    """Pack, sign and verify an encoder adapter, ``local-only`` because no privacy mechanism ran (M-39).
+
+    Args:
+        path: The ``.mdfa`` file.
+        adapted: What stage 2 made. Photos, their names and their number stay out.
+        style: The bundle it belongs to.
+        key: The client's own adapter key.
+        provider: The public half.
+        overwrite: Whether an existing file is replaced.
+
+    Returns:
+        The payload digest, hex.
+
+    Raises:
+        TensorError: A weight is not finite.
+        ProtocolError: The file cannot be written.
+    """
+    members, weights = _pack({_ENCODER: adapted.tensors})
+    base = style.manifest
+    manifest = Manifest(
+        kind="encoder-adapter",
+        bundle=_bundle_info(f"adapter for {base.bundle.name}", None, "1.0.0", 1),
+        provider=_provider_info(provider),
+        base=BaseInfo(bundle_id=base.bundle.id, payload_sha256=style.digest, sequence=base.bundle.sequence),
+        release="local-only",
+        model=ModelInfo(
+            architecture=ARCHITECTURE, parameters=base.model.parameters, precision="float32", weights=weights,
+            input=base.model.input, output=base.model.output, trainable=tuple(sorted(adapted.tensors)),
+            base_model=base.bundle.name,
+        ),
+        licence=Licence(model=base.licence.model, dataset="private photos of this client"),
+        usage=Usage(),
+        privacy=_privacy("encoder-adapter", "not stated", "confidential", None),
+        provenance=_provenance(
+            adapted.summary, base.provenance.training.preset, style.network.style_rows,
+            mode=adapted.mode, subset=adapted.subset,
+        ),
+    )  # fmt: skip
+    return write_bundle(path, manifest=manifest, members=members, key=key, overwrite=overwrite)
+
+
+def _pack(files: Mapping[str, Mapping[str, Tensor]]) -> tuple[dict[str, bytes], tuple[WeightFile, ...]]:
+    """Serialise weight files and start their rows in the manifest."""
+    members = {name: to_bytes(tensors) for name, tensors in sorted(files.items())}
+    rows = tuple(
+        WeightFile(
+            file=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data), tensors={}, abs_max=abs_max(files[name])
+        )
+        for name, data in members.items()
+    )
+    return members, rows
+
+
+def _bundle_info(name: str, bundle_id: str | None, version: str, sequence: int) -> BundleInfo:
+    created = datetime.now(UTC).replace(microsecond=0)
+    return BundleInfo(
+        id=bundle_id or str(uuid.uuid4()), name=name, version=version, sequence=sequence,
+        created=created, not_before=created, expires=created + _LIFE,
+    )  # fmt: skip
+
+
+def _provider_info(provider: ProviderKey) -> ProviderInfo:
+    return ProviderInfo(id=provider.provider_id, name=provider.name, contact=provider.contact)
+
+
+def _privacy(kind: str, images: str, style_data: str, audit: MemorisationAudit | None) -> PrivacyCard:
+    dp = DpStatement(applied=False)
+    return PrivacyCard(
+        training_data=TrainingData(
+            number_of_images=images, contains_faces=True, basis="not stated",
+            classification=style_data, retention="stays with its owner",  # type: ignore[arg-type]
+        ),
+        dp=dp, statement=privacy_statement(kind, dp, audit), memorisation_audit=audit,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _provenance(summary: TrainingSummary, preset: str, xi: int, **stage2: str) -> Provenance:
+    nets = Losses(
+        perceptual=LossNet(name=summary.perceptual.name, sha256=summary.perceptual.sha256),
+        identity=LossNet(name=summary.identity.name, sha256=summary.identity.sha256),
+    )
+    tool = version_of("modify-fl")
+    training = Training(
+        preset=preset, images_seen=summary.images_seen, steps=summary.steps, seed=summary.seed, xi=xi,
+        losses=nets, init="scratch" if not stage2 else "style bundle", **stage2,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return Provenance(
+        tool="modify-fl", tool_version=tool, source_commit="not recorded", torch=torch.__version__,
+        python=platform.python_version(), training=training,
+    )  # fmt: skip
+
+
+def _band(images: int) -> str:
+    """Say a number of pictures as a band (P-83)."""
+    low = max((edge for edge in _BANDS if edge <= images), default=0)
+    high = next((edge - 1 for edge in _BANDS if edge > images), None)
+    return f"{low} to {high}" if high is not None else f"{low} or more"
+
+
+# Reading ----------------------------------------------------------------------
+
+
+def load_style(bundle: VerifiedBundle) -> LoadedStyle:
+    """Turn a verified style bundle into networks (B-25 steps 13 and 14).
+
+    Args:
+        bundle: Went through steps 1 to 12.
+
+    Returns:
+        Frozen networks in evaluation mode on the CPU.
+
+    Raises:
+        PolicyError: It is an adapter, not a style.
+        TensorError: A tensor is missing, has another shape or holds values
+            that are not allowed, or the self-test failed.
+        MalformedBundleError: The configuration is not one this package builds.
+    """
+    manifest = bundle.manifest
+    if manifest.kind != "style-bundle":
+        raise PolicyError("this file is an encoder adapter, not a style bundle", code="E_BASE", fix="pass it as --adapter")
+    network, critic = _configuration(manifest)
+    parts = _read_parts(bundle, network)
+    model = StyleModel.build(network, 0)
+    for name in ("encoder", "generator", "offset", "remapping"):
+        _fill(getattr(model, name), parts[name], name)
+    discriminator = None
+    if "discriminator" in parts:
+        discriminator = Discriminator(network)
+        _fill(discriminator, parts["discriminator"], "discriminator")
+        discriminator.eval().requires_grad_(requires_grad=False)
+    model.eval().requires_grad_(requires_grad=False)
+    _check_selftest(model, network, manifest)
+    return LoadedStyle(
+        model=model, discriminator=discriminator, network=network, critic=critic, manifest=manifest,
+        digest=bundle.payload_digest,
+    )  # fmt: skip
+
+
+def load_adapter(bundle: VerifiedBundle, style: LoadedStyle) -> nn.Module:
+    """Return E' of a verified adapter on top of its base bundle (B-18).
+
+    Args:
+        bundle: The adapter; went through steps 1 to 12.
+        style: The bundle it claims to belong to.
+
+    Returns:
+        E', frozen, evaluation mode, on the CPU.
+
+    Raises:
+        PolicyError: E_BASE, it is no adapter, or it belongs to another bundle.
+        TensorError: It touches a tensor that is not trainable, or a value is not allowed.
+    """
+    base = bundle.manifest.base
+    if base is None:
+        raise PolicyError("this file is a style bundle, not an adapter", code="E_BASE", fix="pass it as --bundle")
+    if base.payload_sha256 != style.digest:
+        raise PolicyError(
+            "the adapter was made for another bundle", code="E_BASE", step=10,
+            expected=base.payload_sha256, got=style.digest, fix="use it with the bundle it was made from",
+        )  # fmt: skip
+    encoder = copy.deepcopy(style.model.encoder)
+    allowed = style.manifest.model.trainable
+    state = encoder.state_dict()
+    for file in bundle.manifest.model.weights:
+        for name, value in read_weights(bundle, file).items():
+            if name not in allowed or state[name].shape != value.shape:
+                raise TensorError(f"the adapter may not change {name}", code="E_TENSOR_SHAPE", step=12, member=file.file)
+            state[name] = value
+    encoder.load_state_dict(state)
+    return encoder.eval().requires_grad_(requires_grad=False)
+
+
+def _configuration(manifest: Manifest) -> tuple[NetworkConfig, CriticConfig]:
+    if manifest.model.architecture != ARCHITECTURE:
+        raise problem("E_VERSION", member="manifest.json", expected=ARCHITECTURE, got=manifest.model.architecture)
+    given = dict(manifest.model.parameters)
+    critic = {k.removeprefix("critic_"): given.pop(k) for k in list(given) if k.startswith("critic_")}
+    try:
+        for kind, values in ((NetworkConfig, given), (CriticConfig, critic)):
+            known = {item.name: item.type for item in fields(kind)}
+            if set(values) != set(known):
+                raise ConfigError(f"{kind.__name__} has the fields {', '.join(sorted(known))}")
+        return NetworkConfig(**given), CriticConfig(**critic)  # type: ignore[arg-type]
+    except (ConfigError, TypeError) as error:
+        raise problem("E_MANIFEST", member="manifest.json", detail=f"the networks: {error}") from error
+
+
+def _read_parts(bundle: VerifiedBundle, network: NetworkConfig) -> dict[str, dict[str, Tensor]]:
+    """Read all weight files after comparing their signed table with the layers (step 12)."""
+    rows = {Path(file.file).stem: file for file in bundle.manifest.model.weights}
+    required = {"encoder", "generator", "offset", "remapping"}
+    if not required <= set(rows) <= required | {"discriminator"}:
+        raise TensorError(
+            "the bundle does not hold the networks of a style", code="E_TENSOR_SHAPE", step=12,
+            expected=", ".join(sorted(required)), got=", ".join(sorted(rows)),
+        )  # fmt: skip
+    for name, expected in _shapes(network, with_critic="discriminator" in rows).items():
+        got = {tensor: info.shape for tensor, info in rows[name].tensors.items()}
+        if got != expected:
+            wrong = sorted(t for t in got.keys() | expected.keys() if got.get(t) != expected.get(t))
+            raise TensorError(
+                f"{name} has other tensors than its configuration asks for", code="E_TENSOR_SHAPE", step=12,
+                member=rows[name].file, expected=f"{wrong[0]} {expected.get(wrong[0])}", got=str(got.get(wrong[0])),
+            )  # fmt: skip
+    return {name: read_weights(bundle, file) for name, file in rows.items()}
+
+
+def _shapes(network: NetworkConfig, *, with_critic: bool) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return the tensor table of a configuration; nothing is allocated."""
+    with torch.device("meta"):
+        model = StyleModel(network)
+        parts: dict[str, nn.Module] = {n: getattr(model, n) for n in ("encoder", "generator", "offset", "remapping")}
+        if with_critic:
+            parts["discriminator"] = Discriminator(network)
+    return {name: {k: tuple(v.shape) for k, v in part.state_dict().items()} for name, part in parts.items()}
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    try:
+        module.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise TensorError(f"{name} does not fit its configuration", code="E_TENSOR_SHAPE", step=12, why=str(error)) from error
+
+
+# Self-test --------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _selftest_outputs(model: StyleModel, network: NetworkConfig) -> dict[str, Tensor]:
+    """Return pictures that need no photo: the average code, and a drawn ramp through E and D."""
+    line = torch.linspace(-1, 1, network.resolution)
+    ramp = torch.stack([line[None, :].expand(network.resolution, -1), line[:, None].expand(-1, network.resolution),
+                        -line[None, :].expand(network.resolution, -1)])[None]  # [1, 3, R, R]  # fmt: skip
+    average = model.decode(model.offset.w_avg[None])
+    return {"average-code": average, "ramp": model.decode(model.encode(ramp))}
+
+
+def _selftest(model: StyleModel, network: NetworkConfig) -> tuple[SelfTest, ...]:
+    return tuple(
+        SelfTest(input=name, mean=float(out.mean()), std=float(out.std()), tolerance=_SELFTEST_TOLERANCE)
+        for name, out in _selftest_outputs(model, network).items()
+    )
+
+
+def _check_selftest(model: StyleModel, network: NetworkConfig, manifest: Manifest) -> None:
+    outputs = _selftest_outputs(model, network)
+    for test in manifest.selftest:
+        if test.input not in outputs:
+            raise TensorError(f"unknown self-test {test.input}", code="E_SELFTEST", step=13)
+        out = outputs[test.input]
+        error = max(abs(float(out.mean()) - test.mean), abs(float(out.std()) - test.std))
+        if not error <= test.tolerance:  # a NaN must fail
+            raise TensorError(
+                f"the output for {test.input} differs from the provider's", code="E_SELFTEST", step=13,
+                expected=f"within {test.tolerance}", got=f"{error:.4f}",
+            )  # fmt: skip

@@ -1,0 +1,88 @@
+"""The card of a bundle: its manifest as lines for people (B-19, U-85).
+
+Everything here is the provider's own claim. Who shows it says whether the
+signature over it was checked: ``inspect`` marks every line as unverified unless
+it was (B-44), and never says "valid".
+"""
+
+from protocol.manifest import DpStatement, Figure, LossNet, Manifest
+
+__all__ = ["card_lines"]
+
+_LABEL_WIDTH = 14
+
+
+def card_lines(manifest: Manifest, *, digest: str = "", signer: str = "") -> list[str]:
+    """Return the card, one fact per line, label first.
+
+    Args:
+        manifest: What the bundle says about itself.
+        digest: Payload digest, if known.
+        signer: Name of the signer in the trust store; the provider's own name
+            is shown when it is empty.
+    """
+    bundle, model = manifest.bundle, manifest.model
+    facts = [
+        ("kind", manifest.kind),
+        ("name", f"{bundle.name} {bundle.version} (sequence {bundle.sequence})"),
+        ("digest", digest),
+        ("bundle id", bundle.id),
+        ("provider", signer or _with_contact(manifest)),
+        ("valid", f"{bundle.not_before:%Y-%m-%d} to {bundle.expires:%Y-%m-%d}"),
+        ("style", f"{manifest.style.name}: {manifest.style.description}" if manifest.style else ""),
+        ("base", f"{manifest.base.payload_sha256} (sequence {manifest.base.sequence})" if manifest.base else ""),
+        ("release", manifest.release or ""),
+        ("model", f"{model.architecture}, {model.n_parameters / 1e6:.2f} million values, {model.precision}"),
+        ("input", model.input),
+        ("output", model.output),
+        ("licence", f"weights {manifest.licence.model}; data {manifest.licence.dataset}"),
+        ("attribution", manifest.licence.attribution),
+        ("allowed", ", ".join(manifest.usage.allowed)),
+        ("prohibited", ", ".join(manifest.usage.prohibited)),
+        *_training(manifest),
+        *_privacy(manifest),
+        *(("measured", _figure(figure)) for figure in manifest.evaluation),
+    ]
+    return [f"{label:<{_LABEL_WIDTH}}{text}" for label, text in facts if text]
+
+
+def _with_contact(manifest: Manifest) -> str:
+    provider = manifest.provider
+    return f"{provider.name} <{provider.contact}>" if provider.contact else provider.name
+
+
+def _training(manifest: Manifest) -> list[tuple[str, str]]:
+    training = manifest.provenance.training
+    how = ", ".join(part for part in (training.mode, training.subset) if part)
+    length = f"preset {training.preset}, {training.steps} steps, {training.images_seen} images seen"
+    losses = f"perceptual {_net(training.losses.perceptual)}; identity {_net(training.losses.identity)}"
+    return [("training", f"{length} ({how})" if how else length), ("losses", losses), ("started from", training.init)]
+
+
+def _net(net: LossNet) -> str:
+    return f"{net.name} ({net.sha256[:12]}...)" if net.sha256 else net.name
+
+
+def _privacy(manifest: Manifest) -> list[tuple[str, str]]:
+    card = manifest.privacy
+    data = card.training_data
+    audit = card.memorisation_audit
+    shipped = "" if audit is None else f"; the critic is {'' if audit.critic_shipped else 'not '}in the bundle"
+    return [
+        ("trained on", f"{data.number_of_images} images, {data.classification}; {data.basis}"),
+        ("privacy", card.statement),
+        ("epsilon", _epsilon(card.dp)),
+        ("audit", f"{audit.status}{shipped}" if audit else ""),
+    ]
+
+
+def _epsilon(dp: DpStatement) -> str:
+    if not dp.applied:
+        return "not applicable: no differential privacy ran"
+    return f"{dp.epsilon:g} at delta {dp.delta:g}, unit {dp.unit}"
+
+
+def _figure(figure: Figure) -> str:
+    value = "not available" if figure.value is None else f"{figure.value:.4g}"
+    count = f" over {figure.samples} pictures" if figure.samples else ""
+    return f"{figure.metric} {value}{count}{'; ' + figure.note if figure.note else ''}"

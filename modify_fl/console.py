@@ -1,0 +1,420 @@
+"""The terminal side of both programs: messages, progress, envelope, exit codes.
+
+Rules kept here:
+
+* This is the only module in which an exception becomes an exit code (U-43) and
+  a three-part message *what / why / fix* (U-44); no traceback without ``--debug``.
+* Standard output carries results, standard error everything else; with
+  ``--json`` standard output is exactly one object (U-33).
+* Progress is one line on a terminal and a plain line every ten seconds
+  elsewhere, without control characters (U-47). No colour is used at all.
+* Nothing here imports torch, so ``verify``, ``inspect`` and ``trust`` start
+  in an instant (U-31); click is imported when the first command runs.
+
+The envelope, schema version 1::
+
+    {"ok": bool, "command": str, "version": 1, "result": {...}, "warnings": [str]}
+    {"ok": false, "command": str, "version": 1, "error": {"code", "exit", "what", "why", "hint",
+        "fix": [argv], "step", "member", "expected", "got"}, "warnings": [str]}
+
+Exit code 13 carries both ``result`` and ``error``: the work that was done and
+the items that failed.
+"""
+
+import json
+import logging
+import math
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from modify_fl.errors import ConfigError, ModifyError
+from modify_fl.events import TrainingEvent
+from protocol.errors import EnvironmentMissingError, Error, StorageError
+
+if TYPE_CHECKING:
+    import typer
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Console",
+    "ItemsFailedError",
+    "MetricsLog",
+    "Verbosity",
+    "duration",
+    "run_command",
+    "run_program",
+]
+
+SCHEMA_VERSION = 1
+"""Version of the JSON envelope; rises when a field changes its meaning or goes away."""
+
+_PROGRAMS = ("style-provider", "content-client")
+_PLAIN_SECONDS = 10.0
+_LINE_SECONDS = 0.2
+_STEADY = 0.02
+_DEFECT_FIX = "this is a defect of the program: run again with --debug and report what it prints"
+
+
+class ItemsFailedError(ModifyError):
+    """The work is finished, but some items failed (U-45)."""
+
+    code = "E_ITEMS"
+    exit_code = 13
+    hint = "look at the items that are named and run the command again for them"
+
+    def __init__(self, what: str, *, result: Mapping[str, object], why: str = "") -> None:
+        """Keep the result of the items that did work.
+
+        Args:
+            what: How many failed, in one sentence.
+            result: As a command without failures would return it.
+            why: The items and their reasons.
+        """
+        super().__init__(what, why=why)
+        self.result = result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verbosity:
+    """How much a command says, and in which form (U-33, U-39)."""
+
+    json: bool = False
+    """One JSON object on standard output, the rest on standard error."""
+    quiet: bool = False
+    """Warnings and errors only."""
+    verbose: int = 0
+    """Number of ``-v``; from 1 on the library's log is shown."""
+    debug: bool = False
+    """Tracebacks and the whole log."""
+
+
+class Console:
+    """What one run of one command says."""
+
+    def __init__(self, program: str, command: str, verbosity: Verbosity | None = None) -> None:
+        """Bind the streams of this process.
+
+        Args:
+            program: ``style-provider`` or ``content-client``.
+            command: Words after it, such as ``trust add``.
+            verbosity: How much to say; the default amount when omitted.
+        """
+        self.program, self.command = program, command
+        self.verbosity = verbosity or Verbosity()
+        self.warnings: list[str] = []
+        self._progress = _ProgressLine(sys.stderr)
+        if self.verbosity.verbose or self.verbosity.debug:
+            level = logging.DEBUG if self.verbosity.debug or self.verbosity.verbose > 1 else logging.INFO
+            logging.basicConfig(level=level, format=f"{program}: %(name)s: %(message)s", stream=sys.stderr)
+
+    def say(self, text: str = "") -> None:
+        """Print a line of the result for people."""
+        if not (self.verbosity.json or self.verbosity.quiet):
+            self._progress.end()
+            _write(sys.stdout, text)
+
+    def note(self, text: str) -> None:
+        """Print a remark about the course of the work to standard error."""
+        if not self.verbosity.quiet:
+            self._progress.end()
+            _write(sys.stderr, f"{self.program}: {text}")
+
+    def warn(self, text: str) -> None:
+        """Print a warning and keep it for the envelope; the same one is said once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self._progress.end()
+            _write(sys.stderr, f"{self.program}: warning: {text}")
+
+    def emit(self, event: TrainingEvent) -> None:
+        """Show an event of a training run (U-47)."""
+        if event.kind == "warning":
+            self.warn(event.message)
+        elif event.kind == "tick":
+            if not self.verbosity.quiet:
+                self._progress.show(event, live=sys.stderr.isatty() and not self.verbosity.json)
+        elif event.message:
+            self.note(event.message)
+
+    def succeed(self, result: Mapping[str, object]) -> int:
+        """Close the progress line, print the envelope if asked for, and return exit code 0."""
+        self._progress.end()
+        self._envelope(ok=True, result=result)
+        return 0
+
+    def fail(self, error: Error) -> int:
+        """Print an error in three parts and return its exit code (U-43, U-44)."""
+        self._progress.end()
+        if self.verbosity.debug:
+            traceback.print_exception(error, file=sys.stderr)
+        fix = self._resume(error) if error.exit_code == 130 else error.fix
+        why = error.why or _expectation(error) or _sentence(type(error))
+        for label, text in (("error: ", error.what), ("why:   ", why), ("fix:   ", fix)):
+            lead = f"{self.program}: {label}"
+            _write(sys.stderr, lead + text.replace("\n", "\n" + " " * len(lead)))
+        body = {
+            "code": error.code, "exit": error.exit_code, "what": error.what, "why": why, "hint": fix,
+            "fix": _argv(fix), "step": error.step, "member": error.member, "expected": error.expected,
+            "got": error.got,
+        }  # fmt: skip
+        done = {"result": error.result} if isinstance(error, ItemsFailedError) else {}
+        self._envelope(ok=False, **done, error=body)
+        return error.exit_code
+
+    def _resume(self, error: Error) -> str:
+        again = [word for word in sys.argv[1:] if word != "--fresh"]
+        head = error.fix if error.fix.startswith("to go on") else "to go on, run"
+        return f"{head}\n{shlex.join([self.program, *again])}"
+
+    def _envelope(self, *, ok: bool, **parts: object) -> None:
+        if self.verbosity.json:
+            body = {"ok": ok, "command": self.command, "version": SCHEMA_VERSION, **parts, "warnings": self.warnings}
+            _write(sys.stdout, json.dumps(_plain(body), ensure_ascii=True))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    # A terminal that is not UTF-8 gets replacement characters instead of an exception (U-47).
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+
+
+def _plain(value: object) -> object:
+    """Make ``value`` fit for JSON: paths as text, numbers that are not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def _sentence(kind: type[Error]) -> str:
+    """Return what a class of errors stands for: the first line of its docstring, as a message."""
+    line = (kind.__doc__ or "").strip().split("\n")[0].rstrip(".")
+    return line[:1].lower() + line[1:]
+
+
+def _expectation(error: Error) -> str:
+    known = [("expected", error.expected), ("got", error.got)]
+    return ", ".join(f"{name} {value}" for name, value in known if value)
+
+
+def _argv(fix: str) -> list[str]:
+    """Return the command that a fix names, split into words; empty when it names none."""
+    for line in fix.replace(" run ", " run\n").split("\n"):
+        if line.strip().startswith(_PROGRAMS):
+            try:
+                return shlex.split(line.strip())
+            except ValueError:
+                return []
+    return []
+
+
+# Progress ---------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+@dataclass(kw_only=True)
+class _Trend:
+    """Direction of the first figure of a run."""
+
+    last: float | None = None
+
+    def describe(self, values: Mapping[str, float]) -> str:
+        if not values:
+            return ""
+        name, now = next(iter(values.items()))
+        before, self.last = self.last, now
+        if before is None or not math.isfinite(now):
+            return f"{name} {now:.3g}"
+        move = (now - before) / max(abs(before), 1e-12)
+        word = "steady" if abs(move) < _STEADY else "falling" if move < 0 else "rising"
+        return f"{name} {now:.3g} {word}"
+
+
+class _ProgressLine:
+    """One line that is rewritten on a terminal; plain lines elsewhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._shown = -math.inf
+        self._width = 0
+        self._trend = _Trend()
+
+    def show(self, event: TrainingEvent, *, live: bool) -> None:
+        now = time.monotonic()
+        if now - self._shown < (_LINE_SECONDS if live else _PLAIN_SECONDS):
+            return
+        self._shown = now
+        text = self._text(event)
+        if live:
+            self._stream.write("\r" + text.ljust(self._width))
+            self._stream.flush()
+            self._width = len(text)
+        else:
+            _write(self._stream, text)
+
+    def end(self) -> None:
+        """Leave the rewritten line standing and go to the next one."""
+        if self._width:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._width = 0
+
+    def _text(self, event: TrainingEvent) -> str:
+        share = 100 * event.images_seen / max(1, event.images_total)
+        parts = [
+            event.phase, f"{share:3.0f} %", f"step {event.step}", f"{event.images_per_second:.1f} images/s",
+            f"{duration(event.eta_seconds)} left", self._trend.describe(event.values),
+        ]  # fmt: skip
+        return "  ".join(part for part in parts if part)
+
+
+class MetricsLog:
+    """Writes ``metrics.jsonl``: one line per event of a run, appended on resume.
+
+    A line holds figures and sentences only (see ``TrainingEvent``). After a
+    ``resume`` line, earlier lines with a higher step are void.
+    """
+
+    def __init__(self, path: Path, *, fresh: bool) -> None:
+        """Open the file.
+
+        Args:
+            path: ``metrics.jsonl`` in the run's folder, which is made if need be.
+            fresh: Start the file anew.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w" if fresh else "a", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        """Return the log itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def write(self, event: TrainingEvent) -> None:
+        """Append one event."""
+        line = {
+            "kind": event.kind, "phase": event.phase, "step": event.step, "images_seen": event.images_seen,
+            "images_total": event.images_total, "seconds": round(event.seconds, 3),
+            "images_per_second": round(event.images_per_second, 2), "values": dict(event.values),
+            "message": event.message,
+        }  # fmt: skip
+        self._file.write(json.dumps(_plain(line)) + "\n")
+        self._file.flush()
+
+
+# Running ----------------------------------------------------------------------
+
+
+def run_command(console: Console, action: Callable[[], Mapping[str, object]]) -> int:
+    """Run a command to its end and return the exit code; nothing escapes but a second signal.
+
+    Args:
+        console: Says what happens.
+        action: The command's work; returns the ``result`` of the envelope.
+
+    Raises:
+        BrokenPipeError: The reader of the output went away (see ``run_program``).
+    """
+    try:
+        return console.succeed(action())
+    except BrokenPipeError:
+        raise
+    except Error as error:
+        return console.fail(error)
+    except KeyboardInterrupt:
+        return console.fail(_InterruptedError("interrupted", why="a signal asked for it"))
+    except Exception as error:  # noqa: BLE001 - the one place where anything becomes a message
+        translated = _translate(error)
+        translated.__cause__ = error
+        return console.fail(translated)
+
+
+class _InterruptedError(ModifyError):
+    """A signal stopped the command; what was begun was not kept."""
+
+    code = "E_INTERRUPTED"
+    exit_code = 130
+
+
+class _MemoryShortError(EnvironmentMissingError):
+    """The memory of this machine or device is not enough."""
+
+    code = "E_MEMORY"
+    hint = "use a smaller preset or batch, or end other programs"
+
+
+def _translate(error: Exception) -> Error:
+    """Give an exception of Python or torch its place in the tree."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return _MemoryShortError("not enough memory", why=str(error).split("\n")[0])
+    if isinstance(error, OSError):
+        place = f" {error.filename}" if error.filename else ""
+        fix = "check that the folder exists, may be written, and has space left"
+        return StorageError(f"cannot read or write{place}", why=(error.strerror or str(error)).lower(), fix=fix)
+    sentence = f"{type(error).__name__}: {error}".split("\n")[0]
+    return ModifyError("something went wrong inside the program", why=sentence, fix=_DEFECT_FIX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Usage:
+    """A command line that cannot be understood."""
+
+    program: str
+    argv: Sequence[str] = field(default_factory=tuple)
+
+    def fail(self, what: str, path: str) -> int:
+        words = path.split()
+        console = Console(self.program, " ".join(words[1:]), Verbosity(json="--json" in self.argv))
+        what = (what[:1].lower() + what[1:]).rstrip(".")
+        return console.fail(ConfigError(what, why="the command line cannot be understood", fix=f"run {path} --help"))
+
+
+def run_program(app: "typer.Typer", program: str, argv: Sequence[str] | None = None) -> int:
+    """Run one of the two programs and return its exit code.
+
+    Args:
+        app: The command tree.
+        program: Its name, as it stands before every message.
+        argv: Words after the name; those of this process when omitted.
+    """
+    import click
+    import typer
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    usage = _Usage(program=program, argv=words)
+    try:
+        code: Any = typer.main.get_command(app)(args=words, prog_name=program, standalone_mode=False)
+    except click.UsageError as error:
+        return usage.fail(error.format_message(), error.ctx.command_path if error.ctx else program)
+    except click.Abort:
+        return Console(program, "", Verbosity()).fail(
+            _InterruptedError("interrupted", why="the question was not answered")
+        )
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of the output went away; there is nobody to tell
+        return 0
+    return code if isinstance(code, int) else 0

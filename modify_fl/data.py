@@ -1,0 +1,280 @@
+"""Picture sets in memory, and which pictures a step sees (M-1, M-6, M-49, M-51).
+
+Rules this module keeps: pictures are decoded and resized once, kept as uint8,
+and become float32 in [-1, 1] only batch by batch; unreadable files are named
+and counted, never dropped in silence (U-21, U-66); what a step sees is a pure
+function of the seed and of the images seen so far (M-52), so a resumed run
+needs no loader state; no picture is lost at the end of an epoch.
+
+Legend of shapes: N pictures, B batch, R resolution.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modify_fl import streams
+from modify_fl.datasets import DATASETS, DatasetCard, PictureFiles, open_pictures
+from modify_fl.errors import ConfigError, DataError, ShapeError
+from modify_fl.faces.decode import fit_square, read_picture
+from modify_fl.synthetic import Look, draw_faces
+
+__all__ = [
+    "DATASETS",
+    "DatasetCard",
+    "ImageSet",
+    "check_range",
+    "holdout_split",
+    "load_images",
+    "other_indices",
+    "shuffled_indices",
+    "to_uint8",
+]
+
+SYNTHETIC_COUNT = 512
+"""Faces of the data set ``synthetic`` unless a limit says otherwise."""
+
+# The two looks show different people, as photos and paintings do.
+_SYNTHETIC_SEEDS: dict[Look, int] = {"photo": 1, "painting": 2}
+_UNREADABLE_SHARE = 0.05
+_NAMED_FIRST = 5
+_RANGE_IMAGES = 64
+_RANGE_BOUND = 0.5
+_RANGE_TELLING = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageSet:
+    """Pictures of one source at one resolution."""
+
+    images: Tensor
+    """uint8 [N, 3, R, R], RGB, on the CPU."""
+    names: tuple[str, ...]
+    """Relative POSIX path of each picture in its source (U-65)."""
+    digest: str
+    """SHA-256 over resolution and pixels, in hexadecimal; a run resumes on the same data only."""
+    skipped: tuple[tuple[str, str], ...] = ()
+    """Unreadable files: name and reason."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """Name and remark on pictures that were read, such as that only the first frame was used."""
+
+    def __post_init__(self) -> None:
+        """Check type and shape."""
+        shape = list(self.images.shape)
+        square = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]  # noqa: PLR2004 - [N, 3, R, R]
+        if self.images.dtype != torch.uint8 or not square or shape[0] != len(self.names):
+            expected = f"uint8 [{len(self.names)}, 3, R, R]"
+            got = f"{self.images.dtype} {shape}"
+            raise ShapeError("an image set holds uint8 pictures, one per name", expected=expected, got=got)
+
+    @classmethod
+    def of(
+        cls,
+        images: Tensor,
+        names: Sequence[str],
+        *,
+        skipped: Sequence[tuple[str, str]] = (),
+        notes: Sequence[tuple[str, str]] = (),
+    ) -> "ImageSet":
+        """Build a set and its digest from uint8 [N, 3, R, R] pictures."""
+        digest = hashlib.sha256(f"{images.shape[-1]}\n".encode())
+        digest.update(images.contiguous().numpy().data)
+        return cls(
+            images=images, names=tuple(names), digest=digest.hexdigest(), skipped=tuple(skipped), notes=tuple(notes)
+        )
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.names)
+
+    @property
+    def resolution(self) -> int:
+        """R in pixels."""
+        return int(self.images.shape[-1])
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """Return the pictures at ``indices``, float32 [B, 3, R, R] in [-1, 1] (M-1)."""
+        chosen = self.images[torch.as_tensor(indices, dtype=torch.long)]  # [B, 3, R, R]
+        return chosen.to(torch.float32).div_(127.5).sub_(1)
+
+    def subset(self, indices: Sequence[int]) -> "ImageSet":
+        """Return the set of the pictures at ``indices``, in that order, with its own digest."""
+        chosen = self.images[torch.as_tensor(indices, dtype=torch.long)]  # [len(indices), 3, R, R]
+        return ImageSet.of(chosen, [self.names[i] for i in indices])
+
+
+def to_uint8(images: Tensor) -> NDArray[np.uint8]:
+    """Turn pictures of the network into pixels.
+
+    Args:
+        images: Float [..., 3, R, R] in [-1, 1]; values outside are clipped.
+
+    Returns:
+        uint8 [..., R, R, 3]. The inverse of ``ImageSet.batch`` for every pixel.
+    """
+    scaled = images.detach().to("cpu", torch.float32).clamp(-1, 1).add(1).mul(127.5).round()
+    pixels: NDArray[np.uint8] = scaled.to(torch.uint8).movedim(-3, -1).contiguous().numpy()  # [..., R, R, 3]
+    return pixels
+
+
+def load_images(
+    source: str | Path,
+    *,
+    resolution: int,
+    data_root: Path | None = None,
+    look: Look = "photo",
+    limit: int | None = None,
+) -> ImageSet:
+    """Load a folder, a ZIP file or a named data set.
+
+    Args:
+        source: Path, or a name in ``DATASETS``.
+        resolution: R; pictures are cropped to their central square and resized (M-49).
+        data_root: Folder of a named data set; see ``open_pictures``.
+        look: What ``synthetic`` draws; without meaning for other sources.
+        limit: Load the first so many only; of ``synthetic``, draw so many.
+
+    Raises:
+        ConfigError: ``limit`` or ``resolution`` is below 1, or the pictures fail M-1.
+        DataError: There is no such source, it holds no readable picture, or
+            more than 5 % of its pictures are unreadable.
+    """
+    for name, value in (("resolution", resolution), ("limit", limit)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}")
+    if source == "synthetic":
+        images = _draw(look, resolution, SYNTHETIC_COUNT if limit is None else limit)
+    else:
+        with open_pictures(source, data_root=data_root) as files:
+            images = _load(files, resolution, limit)
+    check_range(images)
+    return images
+
+
+def check_range(images: ImageSet) -> None:
+    """Refuse a set whose first 64 pictures do not use the range [-1, 1] (M-1).
+
+    The rule catches pictures in [0, 1]. It needs a few pictures to tell: one
+    foggy photo, or a handful, may be pale and yet right, so sets of fewer than
+    eight pictures pass. Their values are known to be bytes in any case.
+
+    Raises:
+        ConfigError: The minimum is not below -0.5 or the maximum not above 0.5.
+    """
+    if len(images) < _RANGE_TELLING:
+        return
+    first = images.images[:_RANGE_IMAGES]
+    low, high = (float(value) / 127.5 - 1 for value in (first.min(), first.max()))
+    if low >= -_RANGE_BOUND or high <= _RANGE_BOUND:
+        raise ConfigError(
+            "the pictures use too little of the range from black to white",
+            why=f"values of the first {len(first)} run from {low:.2f} to {high:.2f}",
+            fix="look at the pictures: they are almost all grey, black or white",
+            expected="a minimum below -0.5 and a maximum above 0.5",
+            got=f"{low:.2f} to {high:.2f}",
+        )
+
+
+def holdout_split(n: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Split ``range(n)`` into training and held-out indices, both ascending.
+
+    Every index is ranked by a hash of itself and the seed, so the split depends
+    on no library and hardly moves when a picture is added. Of two pictures or
+    more at least one is held out, unless the fraction is 0; one always stays.
+
+    Args:
+        n: Number of pictures.
+        fraction: Share to hold out, in [0, 1).
+        seed: The run's seed.
+
+    Raises:
+        ConfigError: ``fraction`` is outside [0, 1).
+    """
+    if not 0 <= fraction < 1:
+        raise ConfigError(f"the held-out share must be at least 0 and below 1, got {fraction}")
+    count = min(n - 1, max(1, round(n * fraction))) if fraction and n else 0
+    ranked = sorted(range(n), key=lambda index: hashlib.sha256(f"{seed}/holdout/{index}".encode()).digest())
+    return sorted(ranked[count:]), sorted(ranked[:count])
+
+
+def shuffled_indices(n: int, seed: int, images_seen: int, batch: int) -> list[int]:
+    """Return the indices of the next ``batch`` pictures.
+
+    Epoch e is a permutation of all n pictures drawn from the stream ``shuffle``
+    at step e. A batch is a window on the epochs written one after the other, so
+    no tail is dropped (U-21) and a batch may be larger than the set.
+
+    Args:
+        n: Number of pictures, at least 1.
+        seed: The run's seed.
+        images_seen: Pictures shown before this batch.
+        batch: B.
+    """
+    positions = range(images_seen, images_seen + batch)
+    return [_epoch(n, seed, position // n)[position % n] for position in positions]
+
+
+def other_indices(indices: Sequence[int], n: int, seed: int, step: int) -> list[int]:
+    """Return for every index another one, uniformly among the rest (M-6).
+
+    Args:
+        indices: Indices of the pictures y, each in [0, n).
+        n: Number of pictures; if there is one only, it is its own partner.
+        seed: The run's seed.
+        step: The training step, which picks the draw in the stream ``other``.
+
+    Returns:
+        Indices of the pictures y', as many; none equals its partner when n >= 2.
+    """
+    if n == 1:
+        return list(indices)
+    offsets = torch.randint(1, n, (len(indices),), generator=streams.generator(seed, "other", step))  # [B]
+    return [(index + int(offset)) % n for index, offset in zip(indices, offsets, strict=True)]
+
+
+@lru_cache(maxsize=4)
+def _epoch(n: int, seed: int, epoch: int) -> tuple[int, ...]:
+    return tuple(torch.randperm(n, generator=streams.generator(seed, "shuffle", epoch)).tolist())
+
+
+def _draw(look: Look, resolution: int, count: int) -> ImageSet:
+    faces = draw_faces(look, count, resolution, _SYNTHETIC_SEEDS[look])  # [N, R, R, 3]
+    images = torch.from_numpy(faces.transpose(0, 3, 1, 2).copy())  # [N, 3, R, R]
+    return ImageSet.of(images, [f"{look}-{index:05d}.png" for index in range(count)])
+
+
+def _load(files: PictureFiles, resolution: int, limit: int | None) -> ImageSet:
+    wanted = files.names[:limit]
+    pixels = np.empty((len(wanted), 3, resolution, resolution), np.uint8)
+    names: list[str] = []
+    skipped = list(files.rejected)
+    notes: list[tuple[str, str]] = []
+    total = len(wanted) + len(skipped)
+    for name in wanted:
+        try:
+            picture = read_picture(files.read(name), name=name)
+        except DataError as error:
+            skipped.append((name, error.why or str(error)))
+        else:
+            pixels[len(names)] = fit_square(picture.pixels, resolution).transpose(2, 0, 1)  # [3, R, R]
+            notes += [(name, note) for note in picture.notes]
+            names.append(name)
+        if len(skipped) > total * _UNREADABLE_SHARE:
+            raise _too_many(files.title, skipped, total)
+    return ImageSet.of(torch.from_numpy(pixels[: len(names)]), names, skipped=skipped, notes=notes)
+
+
+def _too_many(title: str, skipped: Sequence[tuple[str, str]], total: int) -> DataError:
+    first = "; ".join(f"{name}: {why}" for name, why in skipped[:_NAMED_FIRST])
+    return DataError(
+        f"more than 5 % of the {total} pictures in {title} cannot be used",
+        why=first + ("; and more" if len(skipped) > _NAMED_FIRST else ""),
+        fix="repair these files or take them out",
+    )

@@ -1,0 +1,84 @@
+"""The training branch of the error tree.
+
+::
+
+    protocol.errors.Error
+    └── ModifyError            exit 1   a defect, or a call the library cannot serve
+        ├── ConfigError        exit 2   a setting, or a combination of settings, makes no sense
+        ├── ShapeError         exit 1   an array or tensor has the wrong shape, type or range
+        ├── DataError          exit 10  photos or a data set cannot be used
+        ├── MissingWeightsError exit 12 a pretrained network that was demanded is not there
+        ├── TrainingDivergedError exit 1  training became unstable (M-53)
+        └── InterruptedRunError exit 130 stopped by a signal; a checkpoint was saved (U-48)
+
+Every class owns its exit code (U-43) and a hint that is used where the raiser
+has no better advice; messages are lower case, without a full stop (U-44).
+"""
+
+from protocol.errors import Error
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "InterruptedRunError",
+    "MissingWeightsError",
+    "ModifyError",
+    "ShapeError",
+    "TrainingDivergedError",
+]
+
+
+class ModifyError(Error):
+    """Base class of everything ``modify_fl`` raises on purpose."""
+
+    code = "E_MODIFY"
+    exit_code = 1
+    hint = "run again with --debug and report what it prints"
+
+
+class ConfigError(ModifyError):
+    """A setting, or a combination of settings, makes no sense."""
+
+    code = "E_CONFIG"
+    exit_code = 2
+    hint = "run the command with --help to see what is accepted"
+
+
+class ShapeError(ModifyError):
+    """An array or tensor has the wrong shape, type or range."""
+
+    code = "E_SHAPE"
+    exit_code = 1
+    hint = "pass what the docstring asks for"
+
+
+class DataError(ModifyError):
+    """Photos or a data set cannot be used."""
+
+    code = "E_DATA"
+    exit_code = 10
+    hint = "check the folder or file that is named"
+
+
+class MissingWeightsError(ModifyError):
+    """A pretrained network that was demanded is not on this machine (M-43)."""
+
+    code = "E_WEIGHTS"
+    exit_code = 12
+    hint = "set TORCH_HOME to the folder that holds the weights, or drop --require-perceptual"
+
+
+class TrainingDivergedError(ModifyError):
+    """Training became unstable and stopped at the last good checkpoint (M-53)."""
+
+    code = "E_DIVERGED"
+    exit_code = 1
+    hint = "double gamma or halve the learning rate"
+
+
+class InterruptedRunError(ModifyError):
+    """A signal stopped the run after a checkpoint was saved (U-48)."""
+
+    code = "E_INTERRUPTED"
+    exit_code = 130
+    hint = "run the same command again to go on"

@@ -1,0 +1,304 @@
+"""Picture files in, pixels out, and back (U-60, U-61, M-49).
+
+Rules this module keeps: one unreadable file raises ``DataError`` and nothing
+else, whatever its bytes are; only the formats listed here are tried, so no
+format that runs programs or reads other files is ever reached; pictures are
+made square and resized by one function, antialiased bicubic on uint8, once.
+"""
+
+import importlib
+import importlib.util
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+
+from modify_fl.errors import DataError, ShapeError
+from protocol.errors import StorageError
+
+__all__ = ["MAX_PIXELS", "Picture", "decode_image", "fit_square", "read_picture", "save_png"]
+
+MAX_PIXELS = 100_000_000
+"""Pictures with more pixels are refused before they are decoded (U-61)."""
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_FORMAT_NAMES = "JPEG, PNG, WebP, TIFF, BMP or GIF"
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Colour space of a profile -> mode it converts from, modes it may be embedded in.
+_PROFILE_MODES = {
+    "RGB": ("RGB", ("RGB", "RGBA", "RGBX", "P", "PA")),
+    "GRAY": ("L", ("1", "L", "LA")),
+    "CMYK": ("CMYK", ("CMYK",)),
+}
+_INTEGER_SCALES = (255.0, 65535.0, 2.0**31 - 1)
+_FLOAT_SCALES = (1.0, *_INTEGER_SCALES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One decoded picture."""
+
+    pixels: NDArray[np.uint8]
+    """sRGB, uint8 [H, W, 3], upright."""
+    notes: tuple[str, ...] = ()
+    """What the user should be told, such as that only the first frame was used."""
+
+
+def decode_image(source: str | Path | bytes | BinaryIO, *, name: str = "") -> NDArray[np.uint8]:
+    """Return the pixels of a picture file; ``read_picture`` without the notes.
+
+    Args:
+        source: A path, the bytes of a file, or an open binary file.
+        name: What errors call the picture; the file name if empty.
+
+    Returns:
+        sRGB, uint8 [H, W, 3], upright.
+
+    Raises:
+        DataError: The picture cannot be read or has more than 100 megapixels.
+    """
+    return read_picture(source, name=name).pixels
+
+
+def read_picture(
+    source: str | Path | bytes | BinaryIO, *, name: str = "", max_pixels: int = MAX_PIXELS
+) -> Picture:
+    """Decode one picture of any format users bring (U-60).
+
+    The EXIF orientation is applied first; grey, palette, CMYK, 16-bit and float
+    pictures become 8-bit RGB, an embedded colour profile is converted to sRGB,
+    transparency lies on white, and of an animation the first frame is taken.
+
+    Args:
+        source: A path, the bytes of a file, or an open binary file.
+        name: What errors call the picture; the file name if empty.
+        max_pixels: Larger pictures are refused unseen.
+
+    Returns:
+        The pixels, and notes for the user.
+
+    Raises:
+        DataError: The picture cannot be read or has more than ``max_pixels``.
+    """
+    if isinstance(source, str | Path):
+        name = name or Path(source).name
+    name = name or "the picture"
+    stream = BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        # Pillow warns about oddities it survives; they are no business of the user.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _read(stream, name, max_pixels)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise _unidentified(stream, name) from error
+    except Exception as error:  # decoders raise anything on hostile bytes, and one file must not end a run
+        raise DataError(
+            f"cannot read {name}", why=_reason(error), fix="replace the file or take it out"
+        ) from error
+
+
+def fit_square(pixels: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+    """Cut the central square and resize it (M-49).
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        resolution: R, the side of the result.
+
+    Returns:
+        uint8 [R, R, 3]; antialiased bicubic, or the same pixels when the square has that size.
+    """
+    height, width, _ = pixels.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = pixels[top : top + side, left : left + side]  # [side, side, 3]
+    if side == resolution:
+        return np.ascontiguousarray(square)
+    image = Image.fromarray(np.ascontiguousarray(square))
+    return np.array(image.resize((resolution, resolution), Image.Resampling.BICUBIC))  # [R, R, 3]
+
+
+def save_png(pixels: NDArray[np.uint8], path: Path, *, text: Mapping[str, str] | None = None) -> None:
+    """Write a PNG that holds the pixels, the given text and nothing else (U-67).
+
+    The file appears under its name only when it is complete (U-40); missing
+    folders are made. Whether an old file may be replaced is for the caller to check.
+
+    Args:
+        pixels: sRGB, uint8 [H, W, 3].
+        path: Where to write.
+        text: Text chunks, such as a note on provenance.
+
+    Raises:
+        ShapeError: ``pixels`` is not uint8 [H, W, 3].
+        StorageError: The file cannot be written.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:  # noqa: PLR2004 - RGB
+        got = f"{pixels.dtype} {list(pixels.shape)}"
+        raise ShapeError("a picture to save must be uint8 [H, W, 3]", expected="uint8 [H, W, 3]", got=got)
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_itxt(key, value)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", pnginfo=chunks)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}", why=_reason(error)) from error
+
+
+def _read(stream: str | Path | BinaryIO, name: str, max_pixels: int) -> Picture:
+    with _open(stream) as image:
+        if image.width * image.height > max_pixels:
+            raise _too_large(name, max_pixels, f"{image.width} x {image.height} pixels")
+        notes = _frame_note(image)
+        image.load()
+        profile = image.info.get("icc_profile")
+        upright = _upright(image)
+        upright.info["transparency"] = image.info.get("transparency")
+        if upright.info["transparency"] is None:
+            del upright.info["transparency"]
+        rgb, note = _to_srgb(_to_eight_bits(upright, name), profile)
+        return Picture(pixels=np.array(rgb), notes=notes + note)  # [H, W, 3]
+
+
+def _open(stream: str | Path | BinaryIO) -> Image.Image:
+    try:
+        return Image.open(stream, formats=_FORMATS)
+    except UnidentifiedImageError:
+        if not _is_heic(stream) or importlib.util.find_spec("pillow_heif") is None:
+            raise
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return Image.open(stream, formats=("HEIF",))
+
+
+def _head(stream: str | Path | BinaryIO) -> bytes:
+    if isinstance(stream, str | Path):
+        with Path(stream).open("rb") as file:
+            return file.read(16)
+    stream.seek(0)
+    head = stream.read(16)
+    stream.seek(0)
+    return head
+
+
+def _is_heic(stream: str | Path | BinaryIO) -> bool:
+    head = _head(stream)
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
+
+
+def _unidentified(stream: str | Path | BinaryIO, name: str) -> DataError:
+    if not _head(stream):
+        return DataError(f"cannot read {name}", why="the file is empty", fix="take it out")
+    if _is_heic(stream):
+        return DataError(
+            f"cannot read {name}",
+            why="it is a HEIC picture, which needs one package more",
+            fix="pip install pillow-heif, or convert it to JPEG",
+        )
+    return DataError(f"cannot read {name}", why=f"it is not {_FORMAT_NAMES}", fix="convert it, or take it out")
+
+
+def _too_large(name: str, max_pixels: int, got: str = "") -> DataError:
+    limit = f"{max_pixels / 1e6:g} megapixels"
+    return DataError(
+        f"cannot read {name}",
+        why=f"it has more than {limit}",
+        fix="make the picture smaller",
+        expected=f"at most {limit}",
+        got=got or None,
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = str(error).strip().rstrip(".") or type(error).__name__
+    return text[:1].lower() + text[1:200]
+
+
+def _frame_note(image: Image.Image) -> tuple[str, ...]:
+    # An MPO is a photo with a preview or a second eye, not an animation.
+    if image.format == "MPO" or not getattr(image, "is_animated", False):
+        return ()
+    frames = getattr(image, "n_frames", 1)
+    image.seek(0)
+    return (f"only the first of {frames} frames was used",)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        method = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - broken metadata must not cost a sound picture
+        method = None
+    return image.copy() if method is None else image.transpose(method)
+
+
+def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
+    """Return ``image``, or its 8-bit grey version if it is 16-bit, 32-bit or float."""
+    if image.mode not in ("F", "I") and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.float64)  # [H, W]
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise DataError(
+            f"cannot read {name}", why="its values are negative or not finite", fix="save it as 8 or 16 bit"
+        )
+    scale = 65535.0 if image.mode.startswith("I;16") else _full_scale(image.mode, float(values.max()))
+    return Image.fromarray(np.rint(values.clip(0, scale) * (255 / scale)).astype(np.uint8))
+
+
+def _full_scale(mode: str, largest: float) -> float:
+    # Nothing in such a file says what is white: take the smallest usual scale that holds every value.
+    scales = _FLOAT_SCALES if mode == "F" else _INTEGER_SCALES
+    return next((scale for scale in scales if largest <= scale), largest)
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, tuple[str, ...]]:
+    """Return ``image`` in sRGB on white, and a note when its profile was of no use."""
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    rgb, note = _apply_profile(image, profile) if profile else (None, ())
+    if rgb is None:
+        rgb = image.convert("RGBA").convert("RGB") if alpha else image.convert("RGB")
+    if alpha is None:
+        return rgb, note
+    return Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha), note
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> tuple[Image.Image | None, tuple[str, ...]]:
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return None, ()
+        mode, fitting = _PROFILE_MODES.get(source.profile.xcolor_space.strip(), ("", ()))
+        if image.mode not in fitting:
+            return None, ("its colour profile does not fit and was ignored",)
+        base = image if image.mode == mode else image.convert(mode)
+        converted = ImageCms.profileToProfile(base, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None, ("its colour profile cannot be read and was ignored",)
+    return converted, ()

@@ -1,0 +1,62 @@
+"""Remapping network M: noise becomes the style rows of a code (M-21).
+
+PixelNorm, ``remap_layers`` equalised layers with leaky ReLU, and one linear
+layer more: an activated last layer would push every output to one side. The
+offset starts at 0 here; whoever has an average code sets it to ``w_avg[k:]``
+(M-17).
+
+Letters: N batch, Z width of the noise, xi style rows, W width of a row.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from modify_fl.config import NetworkConfig
+from modify_fl.errors import ShapeError
+from modify_fl.networks.layers import EqualLinear
+from modify_fl.ops import float32_region, pixel_norm
+
+__all__ = ["Remapping"]
+
+
+class Remapping(nn.Module):
+    """The multi-layer perceptron M."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Draw weights from torch's current random state."""
+        super().__init__()
+        self.z_dim, self._rows = config.z_dim, (config.style_rows, config.w_dim)
+        widths = [config.z_dim, *(config.remap_width for _ in range(config.remap_layers))]
+        self.layers = nn.Sequential(
+            *(
+                EqualLinear(inputs, outputs, lr_mul=config.remap_lr_mul, activate=True)
+                for inputs, outputs in zip(widths, widths[1:], strict=False)
+            )
+        )
+        self.last = EqualLinear(widths[-1], config.style_rows * config.w_dim, lr_mul=config.remap_lr_mul)
+        self.offset = nn.Parameter(torch.zeros(self._rows))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return w_z = M(z).
+
+        Args:
+            z: Standard normal noise, float32 [N, Z].
+
+        Returns:
+            Style rows, float32 [N, xi, W], offset included.
+
+        Raises:
+            ShapeError: ``z`` is not [N, Z].
+        """
+        if z.ndim != 2 or z.shape[1] != self.z_dim:
+            raise ShapeError(f"expected noise [N, {self.z_dim}], got {tuple(z.shape)}")
+        with float32_region(z):
+            z = pixel_norm(z.float())
+        rows = self.last(self.layers(z))  # [N, xi W]
+        return rows.float().unflatten(1, self._rows) + self.offset  # [N, xi, W]
+
+    @torch.no_grad()
+    def scale_output(self, factor: float) -> None:
+        """Multiply what the last layer makes, before the offset, by ``factor`` (M-28)."""
+        self.last.weight.mul_(factor)
+        self.last.bias.mul_(factor)

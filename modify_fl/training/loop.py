@@ -1,0 +1,248 @@
+"""The one training loop, for stage 1 and stage 2.
+
+In order: done?, step, report, snapshot, checkpoint, stop? Everything was
+validated before the first step; resuming is the same call again (M-52).
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from modify_fl.errors import ConfigError, InterruptedRunError, TrainingDivergedError
+from modify_fl.events import Emit, EventKind, TrainingEvent
+from modify_fl.training import checkpoint
+from modify_fl.training.checkpoint import Checkpoint
+from modify_fl.training.interrupt import StopRequest
+
+__all__ = ["Trainer", "open_record", "run_lock", "train"]
+
+_REPORT_STEPS = 10
+_CHECKPOINT_SECONDS = 120.0
+_BAD_STEPS_MAX = 3
+_BLOWUP = 3.0
+_SMOOTHING = 0.99
+
+
+class Trainer(Protocol):
+    """What the loop needs of a stage."""
+
+    step_count: int
+    """Optimiser steps taken."""
+    images_seen: int
+    """Images seen."""
+
+    @property
+    def images_total(self) -> int:
+        """Images at the end of the run."""
+
+    @property
+    def phase(self) -> str:
+        """Name of the part of the schedule that the next step belongs to."""
+
+    def step(self) -> Mapping[str, Tensor]:
+        """Take one step and return figures for the report, float32 [] each; ``r`` is the unweighted L_r."""
+
+    def tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Return all tensors that a checkpoint needs, by group."""
+
+    def values(self) -> Mapping[str, object]:
+        """Return all else that a checkpoint needs, as JSON."""
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Take over the state of a checkpoint."""
+
+    def snapshot(self, folder: Path) -> tuple[str, ...]:
+        """Write sample pictures when due; return warnings (M-54)."""
+
+    def at_pace(self, seconds: float) -> str:
+        """Adapt the schedule to the pace where the budget is a time (M-30); return what changed, or nothing."""
+
+
+def open_record(folder: Path, settings: Mapping[str, object], *, fresh: bool) -> dict[str, object] | None:
+    """Compare ``settings`` with those of the run in ``folder``, where there is one.
+
+    Returns:
+        The run's record (``settings`` and ``planned``), or nothing for a new run.
+
+    Raises:
+        ConfigError: The run was started with other settings; each difference is listed (U-35).
+    """
+    path = folder / "config.json"
+    if fresh or not path.is_file():
+        return None
+    record: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    old, new = record["settings"], json.loads(json.dumps(dict(settings)))
+    differences = _differences(old, new)
+    if differences:
+        raise ConfigError(
+            "this run was started with other settings", why="; ".join(differences),
+            fix="repeat the old settings to go on, or add --fresh to start anew",
+        )  # fmt: skip
+    return record
+
+
+def _differences(old: object, new: object, name: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{name}.{k}" if name else k)]
+    return [] if old == new else [f"{name} was {old}, now {new}"]
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold the run folder for this process alone.
+
+    Raises:
+        ConfigError: Another process trains in this folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        try:
+            _lock(descriptor)
+        except OSError as error:
+            raise ConfigError(
+                "another process trains in this run folder", why="its lock is held", fix="wait for it, or end it"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+    except ImportError:  # pragma: no cover - Windows
+        import msvcrt  # noqa: PLC0415
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class _Meter:
+    """Means since the last report, pace and divergence (M-53)."""
+
+    def __init__(self, seconds: float, images: int) -> None:
+        self.before, self.start = seconds, time.monotonic()
+        self.sums: dict[str, tuple[Tensor, int]] = {}
+        self.mark = (self.start, images)
+        self.bad, self.average, self.best = 0, math.nan, math.inf
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def add(self, figures: Mapping[str, Tensor]) -> None:
+        for name, value in figures.items():
+            total, count = self.sums.get(name, (torch.zeros_like(value), 0))
+            self.sums[name] = (total + value, count + 1)
+        self._watch(figures)
+
+    def _watch(self, figures: Mapping[str, Tensor]) -> None:
+        finite = all(bool(value.isfinite()) for value in figures.values())
+        self.bad = 0 if finite else self.bad + 1
+        if self.bad >= _BAD_STEPS_MAX:
+            raise TrainingDivergedError(f"{self.bad} steps in a row had a loss that is not finite")
+        if "r" not in figures or not finite:
+            return
+        now = float(figures["r"])
+        self.average = now if math.isnan(self.average) else _SMOOTHING * self.average + (1 - _SMOOTHING) * now
+        self.best = min(self.best, self.average)
+        if self.average > _BLOWUP * self.best:
+            raise TrainingDivergedError(
+                "the reconstruction error rose to three times its best",
+                expected=f"below {_BLOWUP * self.best:.4f}", got=f"{self.average:.4f}",
+            )  # fmt: skip
+
+    def report(self, images: int) -> tuple[dict[str, float], float]:
+        now, (then, seen) = time.monotonic(), self.mark
+        self.mark = (now, images)
+        values = {name: float(total) / count for name, (total, count) in self.sums.items()}
+        self.sums = {}
+        return values, (images - seen) / max(now - then, 1e-9)
+
+
+def train(trainer: Trainer, folder: Path, emit: Emit) -> float:
+    """Run ``trainer`` to its end, from its checkpoint where there is one.
+
+    Args:
+        trainer: A stage, ready for its first step.
+        folder: The run's folder; checkpoints and samples go there.
+        emit: Takes every report.
+
+    Returns:
+        Training time over all parts of the run, in seconds.
+
+    Raises:
+        InterruptedRunError: A signal asked for a stop; a checkpoint was saved.
+        TrainingDivergedError: The run became unstable (M-53); the last good checkpoint stands.
+    """
+    seconds = _resume(trainer, folder, emit)
+    meter, saved, phase = _Meter(seconds, trainer.images_seen), time.monotonic(), trainer.phase
+
+    def tell(kind: EventKind, message: str = "", values: Mapping[str, float] | None = None, pace: float = 0.0) -> None:
+        left = (trainer.images_total - trainer.images_seen) / pace if pace else 0.0
+        emit(
+            TrainingEvent(
+                kind=kind, phase=trainer.phase, step=trainer.step_count, images_seen=trainer.images_seen,
+                images_total=trainer.images_total, seconds=meter.seconds, images_per_second=pace,
+                eta_seconds=left, values=values or {}, message=message,
+            )
+        )  # fmt: skip
+
+    with StopRequest() as stop:
+        while trainer.images_seen < trainer.images_total:
+            meter.add(trainer.step())
+
+            if trainer.step_count % _REPORT_STEPS == 0:
+                values, pace = meter.report(trainer.images_seen)
+                tell("tick", values=values, pace=pace)
+                if change := trainer.at_pace(meter.seconds):
+                    tell("warning", change)
+            if trainer.phase != phase:
+                phase = trainer.phase
+                meter.average, meter.best = math.nan, math.inf
+                tell("phase", phase)
+            for warning in trainer.snapshot(folder / "samples"):
+                tell("warning", warning)
+
+            if stop.requested or time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                _save(trainer, folder, meter.seconds)
+                saved = time.monotonic()
+                tell("checkpoint")
+            if stop.requested:
+                raise InterruptedRunError(
+                    f"stopped after {trainer.step_count} steps", why="a signal asked for it; a checkpoint was saved"
+                )
+    _save(trainer, folder, meter.seconds)
+    tell("done", f"{trainer.images_seen / 1000:.1f} kimg in {meter.seconds / 60:.1f} minutes")
+    return meter.seconds
+
+
+def _resume(trainer: Trainer, folder: Path, emit: Emit) -> float:
+    saved = checkpoint.load(folder)
+    if saved is None:
+        return 0.0
+    trainer.restore(saved)
+    seconds = float(str(saved.values["seconds"]))
+    emit(
+        TrainingEvent(
+            kind="resume", step=trainer.step_count, images_seen=trainer.images_seen, seconds=seconds,
+            images_total=trainer.images_total, message=f"going on after step {trainer.step_count}",
+        )
+    )  # fmt: skip
+    return seconds
+
+
+def _save(trainer: Trainer, folder: Path, seconds: float) -> None:
+    values = {**trainer.values(), "images_seen": trainer.images_seen, "seconds": seconds}
+    checkpoint.save(folder, Checkpoint(step=trainer.step_count, tensors=trainer.tensors(), values=values))

@@ -1,0 +1,380 @@
+"""Stage 2: adapt the encoder to photos (equation 7, M-33 to M-39).
+
+Only E' moves. D, M, the offset and the first encoder E stay as the bundle
+shipped them; the pseudo-real pictures are D(E(x)) of that frozen E. A critic
+that trains here has seen private photos and never leaves this module (M-37).
+"""
+
+import copy
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from modify_fl.artifacts import Adapted, LoadedStyle, Mode, PhotoAdapted, TrainingSummary
+from modify_fl.config import Budget, Runtime, StylizationConfig, Subset
+from modify_fl.data import ImageSet, shuffled_indices
+from modify_fl.errors import ConfigError, DataError
+from modify_fl.events import Emit, TrainingEvent
+from modify_fl.networks.discriminator import Discriminator
+from modify_fl.perceptual import PerceptualNets
+from modify_fl.streams import generator
+from modify_fl.training.adversary import Adversary
+from modify_fl.training.checkpoint import Checkpoint, module_tensors, optimizer_tensors, restore_optimizer
+from modify_fl.training.loop import open_record, run_lock, train
+from modify_fl.training.runtime import Compute, resolve
+from modify_fl.training.terms import ImageTerms
+
+__all__ = ["Stylization", "adapt", "adapt_to_photo", "photo_seed", "trainable_names"]
+
+Deliver = Callable[[int, Tensor], None]
+
+_PROBE_STEPS = 6
+_PROBE_WARM_UP = 2
+
+
+def trainable_names(encoder: nn.Module, subset: Subset) -> tuple[str, ...]:
+    """Return the names of the encoder's parameters that ``subset`` trains, sorted (M-38).
+
+    Args:
+        encoder: E'.
+        subset: ``"heads"`` for the per-row heads, ``"all"`` for every parameter.
+
+    Raises:
+        ConfigError: The encoder has no such part.
+    """
+    names = sorted(name for name, _ in encoder.named_parameters() if subset == "all" or name.startswith("heads."))
+    if not names:
+        raise ConfigError(f"this encoder has no part called {subset}", fix="use --subset all")
+    return tuple(names)
+
+
+class Stylization:
+    """The trainer of stage 2: state, one step, checkpoint."""
+
+    def __init__(
+        self, style: LoadedStyle, photos: ImageSet, *, mode: Mode, config: StylizationConfig, total: int, seed: int,
+        compute: Compute, nets: PerceptualNets, deliver: Deliver | None = None,
+    ) -> None:  # fmt: skip
+        """Copy E to E' and Dis to a critic of our own.
+
+        Args:
+            style: The verified bundle; not changed.
+            photos: The photos at the bundle's resolution.
+            mode: Offline, online or test-time.
+            config: Weights, rates, subset.
+            total: Images at the end of the run.
+            seed: Of order, noise and augmentation.
+            compute: Device and precision.
+            nets: LPIPS and the face network, where found.
+            deliver: Gets the index of a photo and D(E'(x)), float32 [1, 3, R, R],
+                after its step (online mode).
+        """
+        self.photos, self.mode, self.config, self.seed, self.compute = photos, mode, config, seed, compute
+        self.batch = config.batch if mode == "offline" else 1
+        self.total, self.deliver = total, deliver
+        self.step_count = self.images_seen = 0
+        layout = {"device": compute.device, "memory_format": torch.channels_last}
+        self.model = copy.deepcopy(style.model).to(**layout).eval().requires_grad_(requires_grad=False)
+        self.encoder = copy.deepcopy(self.model.encoder)
+        self.trained = trainable_names(self.encoder, config.subset)
+        for name, parameter in self.encoder.named_parameters():
+            parameter.requires_grad_(name in self.trained)
+        self.split, self.z_dim = style.network.split, style.network.z_dim
+        self.optimizers = {"encoder": self._adam([p for p in self.encoder.parameters() if p.requires_grad])}
+        frozen = style.discriminator and copy.deepcopy(style.discriminator).to(**layout)
+        self.adversary = self._adversary(style) if style.discriminator and config.lambda_adv_x else None
+        self.terms = ImageTerms(
+            nets=nets, features=None if nets.lpips else frozen, compute=compute, lambda_r=config.lambda_r,
+            lambda_l1=0.0, lambda_lp=config.lambda_lp, lambda_id=config.lambda_id, luma=config.luma,
+        )  # fmt: skip
+
+    def _adam(self, parameters: list[nn.Parameter]) -> torch.optim.Adam:
+        fused = self.compute.device.type in {"cpu", "cuda"}
+        return torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=self.config.betas, fused=fused)
+
+    def _adversary(self, style: LoadedStyle) -> Adversary:
+        """Return a trainable copy of the bundle's critic with the bundle's form of loss (M-33)."""
+        critic: Discriminator = copy.deepcopy(style.discriminator).to(  # type: ignore[union-attr]
+            device=self.compute.device, memory_format=torch.channels_last
+        )
+        self.optimizers["discriminator"] = self._adam(list(critic.requires_grad_().parameters()))
+        return Adversary(
+            discriminator=critic, optimizer=self.optimizers["discriminator"], config=style.critic,
+            seed=self.seed, compute=self.compute,
+        )  # fmt: skip
+
+    @property
+    def images_total(self) -> int:
+        """Images at the end of the run."""
+        return self.total
+
+    @property
+    def phase(self) -> str:
+        """The mode; stage 2 has one phase."""
+        return self.mode
+
+    # One step -----------------------------------------------------------------
+
+    def step(self) -> dict[str, Tensor]:
+        """Take one step of equation 7; see ``Trainer``."""
+        indices = self._indices()
+        photos = self.photos.batch(indices).to(device=self.compute.device, memory_format=torch.channels_last)
+        output = self.stylize(photos)
+        terms = self.terms(photos, output)
+        figures = {name: value.mean() for name, value in terms.items()}
+        total = torch.stack(list(figures.values())).sum()
+        figures["image_terms"] = total
+        if self.adversary is not None:
+            figures["adv"] = self.adversary.generator_loss(output, self.step_count).mean()
+            total = total + self.config.lambda_adv_x * figures["adv"]
+        self._descend(total)
+        if self.adversary is not None:
+            figures |= self.adversary.train_step(self.pseudo_real(photos), output, self.step_count)
+        if self.config.lambda_r:
+            figures["r"] = figures["r"] / self.config.lambda_r
+        self.step_count += 1
+        self.images_seen += len(indices)
+        if self.deliver is not None:
+            with torch.no_grad():
+                self.deliver(indices[0], self.stylize(photos).cpu())
+        return {name: value.detach() for name, value in figures.items()}
+
+    def _indices(self) -> list[int]:
+        """Return the photos of this step: shuffled, or in the order of arrival (M-34)."""
+        if self.mode == "offline":
+            return shuffled_indices(len(self.photos), self.seed, self.images_seen, self.batch)
+        return [self.images_seen % len(self.photos)]
+
+    def stylize(self, photos: Tensor) -> Tensor:
+        """Return x' = D(E'(x)), float32 [B, 3, R, R]."""
+        with self.compute.autocast():
+            return self.model.decode(self.model.encode(photos, encoder=self.encoder)).float()
+
+    @torch.no_grad()
+    def pseudo_real(self, photos: Tensor) -> Tensor:
+        """Return what the critic takes for real: pictures of the frozen networks (M-36).
+
+        Args:
+            photos: float32 [B, 3, R, R].
+
+        Returns:
+            D(E(x)), D({E_l(x), M(z)}), or the one for the first half of the
+            batch and the other for the rest; float32 [B, 3, R, R].
+        """
+        with self.compute.autocast():
+            codes = self.model.encode(photos)
+            if self.config.pseudo_real != "e":
+                z = torch.randn(len(photos), self.z_dim, generator=generator(self.seed, "z", self.step_count))
+                drawn = self.model.fuse(codes, self.model.remap(z.to(photos.device)))
+                half = len(photos) // 2 if self.config.pseudo_real == "mix" else 0
+                codes = torch.cat([codes[:half], drawn[half:]])
+            return self.model.decode(codes).float()
+
+    def _descend(self, loss: Tensor) -> None:
+        optimizer = self.optimizers["encoder"]
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in self.encoder.parameters() if p.grad is not None]
+        if torch.nn.utils.get_total_norm(gradients).isfinite():  # a broken step is skipped (M-53)
+            optimizer.step()
+
+    # Checkpoint and result ----------------------------------------------------
+
+    def _modules(self) -> dict[str, nn.Module]:
+        critic = {} if self.adversary is None else {"critic": self.adversary.discriminator}
+        return {"encoder": self.encoder, **critic}
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """See ``Trainer``."""
+        optimizers = {f"adam-{name}": optimizer_tensors(o) for name, o in self.optimizers.items()}
+        return module_tensors(self._modules()) | {k: v for k, v in optimizers.items() if v}
+
+    def values(self) -> dict[str, object]:
+        """See ``Trainer``."""
+        return {}
+
+    def restore(self, saved: Checkpoint) -> None:
+        """See ``Trainer``."""
+        for name, module in self._modules().items():
+            module.load_state_dict(dict(saved.tensors[name]))
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(optimizer, saved.tensors.get(f"adam-{name}", {}))
+        self.step_count, self.images_seen = saved.step, int(str(saved.values["images_seen"]))
+
+    def snapshot(self, folder: Path) -> tuple[str, ...]:  # noqa: ARG002 - previews of photos are not written (P-38)
+        """See ``Trainer``."""
+        return ()
+
+    def at_pace(self, seconds: float) -> str:  # noqa: ARG002 - a constant schedule has nothing to adapt
+        """See ``Trainer``."""
+        return ""
+
+    def result(self, seconds: float) -> Adapted:
+        """Return the trained part of E'."""
+        state = self.encoder.state_dict()
+        return Adapted(
+            tensors={name: state[name].detach().cpu().contiguous().clone() for name in self.trained},
+            mode=self.mode, subset=self.config.subset,
+            summary=TrainingSummary(
+                images_seen=self.images_seen, steps=self.step_count, seconds=seconds, seed=self.seed,
+                perceptual=self.terms.perceptual_record, identity=self.terms.nets.identity, compute=str(self.compute),
+            ),
+        )  # fmt: skip
+
+
+def _plan(
+    trainer: Callable[[], Stylization], budget: Budget | None, *, mode: Mode, config: StylizationConfig
+) -> int:  # fmt: skip
+    """Turn a budget, or the preset's number of steps, into images (M-30)."""
+    batch = config.batch if mode == "offline" else 1
+    if budget is None:
+        return batch * (config.steps if mode == "offline" else config.online_steps)
+    if budget.kind != "seconds":
+        return max(1, round(budget.amount * (batch if budget.kind == "steps" else 1)))
+    start, probe = time.monotonic(), trainer()
+    for count in range(_PROBE_STEPS):
+        if count == _PROBE_WARM_UP:
+            begin = time.monotonic()
+        probe.step()
+    per_step = (time.monotonic() - begin) / (_PROBE_STEPS - _PROBE_WARM_UP)
+    left = max(budget.amount - (time.monotonic() - start), budget.amount / 2)
+    return max(1, round(left / per_step)) * batch
+
+
+def adapt(
+    style: LoadedStyle, photos: ImageSet, *, mode: Literal["offline", "online"], config: StylizationConfig,
+    budget: Budget | None, seed: int, runtime: Runtime, nets: PerceptualNets, folder: Path, emit: Emit,
+    fresh: bool = False, deliver: Deliver | None = None,
+) -> Adapted:  # fmt: skip
+    """Adapt the encoder to a set of photos, or go on with the run in ``folder``.
+
+    Source: equation 7 of the paper; M-33 to M-38.
+
+    Args:
+        style: The verified bundle; its networks are proved unchanged at the end.
+        photos: The photos at the bundle's resolution.
+        mode: ``"offline"`` shuffles; ``"online"`` takes one photo per step in order of arrival.
+        config: Weights, rates, subset.
+        budget: Length of the run; the preset's number of steps where none is given.
+        seed: Of everything that is drawn.
+        runtime: Device, threads, precision.
+        nets: LPIPS and the face network, where found.
+        folder: Home of the run, private to the photos' owner (P-38).
+        emit: Takes every report.
+        fresh: Throw away what is in ``folder`` and start anew.
+        deliver: As in ``Stylization``; online mode only.
+
+    Returns:
+        The trained part of E'.
+
+    Raises:
+        ConfigError: The run in ``folder`` had other settings, or another process holds it.
+        DataError: There are no photos.
+        InterruptedRunError: A signal asked for a stop; the same call goes on.
+        TrainingDivergedError: The run became unstable (M-53).
+    """
+    if not len(photos):
+        raise DataError("there is no photo to adapt to", fix="name a folder that holds pictures")
+    with run_lock(folder):
+        settings = {
+            "stage": "stylization", "mode": mode, "config": asdict(config), "budget": str(budget), "seed": seed,
+            "bundle": style.digest, "images": photos.digest, "perceptual": nets.perceptual.name,
+            "identity": nets.identity.name,
+        }  # fmt: skip
+        record = open_record(folder, settings, fresh=fresh)
+        if record is None:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        planned = record["planned"] if record else None
+        compute = resolve(runtime, bf16=planned["bf16"] if planned else None)  # type: ignore[index]
+        emit(TrainingEvent(kind="start", message=f"computing on {compute}"))
+        for warning in nets.warnings:
+            emit(TrainingEvent(kind="warning", message=warning))
+
+        def trainer(total: int = 1, deliver: Deliver | None = None) -> Stylization:
+            return Stylization(
+                style, photos, mode=mode, config=config, total=total, seed=seed, compute=compute, nets=nets,
+                deliver=deliver,
+            )  # fmt: skip
+
+        if planned is None:
+            total = _plan(trainer, budget, mode=mode, config=config)
+            planned = {"images": total, "bf16": compute.bf16, "threads": compute.threads}
+            text = json.dumps({"settings": settings, "planned": planned}, indent=1)
+            (folder / "config.json").write_text(text, encoding="utf-8")
+        stage = trainer(planned["images"], deliver)  # type: ignore[index]
+        seconds = train(stage, folder, emit)
+        return stage.result(seconds)
+
+
+def photo_seed(seed: int, photo: Tensor) -> int:
+    """Return the seed of a photo's own run, from the run's seed and the pixels (M-35)."""
+    pixels = hashlib.sha256(photo.detach().cpu().float().contiguous().numpy().tobytes()).hexdigest()
+    return int(hashlib.sha256(f"{seed}/{pixels}".encode()).hexdigest()[:12], 16)
+
+
+def adapt_to_photo(
+    style: LoadedStyle, photo: Tensor, *, config: StylizationConfig, seed: int, compute: Compute, nets: PerceptualNets
+) -> PhotoAdapted:  # fmt: skip
+    """Adapt the encoder to one photo with fresh optimisers (M-34, M-35).
+
+    Source: equation 7 of the paper, "test-time training".
+
+    Args:
+        style: The verified bundle; every photo starts from it.
+        photo: float32 [1, 3, R, R] in [-1, 1].
+        config: Weights and rates; ``test_time_steps`` steps over the whole encoder.
+        seed: The run's seed; the photo's own follows from it and the pixels, so
+            the result does not depend on the photos that came before.
+        compute: Device and precision.
+        nets: LPIPS and the face network, where found.
+
+    Returns:
+        E' for this photo, with its loss before and after.
+
+    Raises:
+        DataError: ``photo`` is not one picture.
+    """
+    if photo.ndim != 4 or len(photo) != 1:  # noqa: PLR2004 - N, C, H, W
+        raise DataError(f"expected one picture of shape [1, 3, R, R], got {tuple(photo.shape)}")
+    single = _OnePhoto(photo)
+    stage = Stylization(
+        style, single, mode="test-time", config=replace(config, subset="all"),  # type: ignore[arg-type]
+        total=config.test_time_steps, seed=photo_seed(seed, photo), compute=compute, nets=nets,
+    )  # fmt: skip
+    start = time.monotonic()
+    first = _image_loss(stage, photo)
+    for _ in range(config.test_time_steps):
+        stage.step()
+    last = _image_loss(stage, photo)
+    encoder = stage.encoder.to("cpu").to(memory_format=torch.contiguous_format)
+    return PhotoAdapted(
+        adapted=stage.result(time.monotonic() - start), encoder=encoder.eval().requires_grad_(requires_grad=False),
+        first_loss=first, last_loss=last,
+    )  # fmt: skip
+
+
+class _OnePhoto:
+    """The part of ``ImageSet`` that the trainer reads, for one photo in memory."""
+
+    def __init__(self, photo: Tensor) -> None:
+        self.photo = photo
+
+    def __len__(self) -> int:
+        return 1
+
+    def batch(self, indices: list[int]) -> Tensor:
+        return self.photo.expand(len(indices), -1, -1, -1)
+
+
+@torch.no_grad()
+def _image_loss(stage: Stylization, photo: Tensor) -> float:
+    photo = photo.to(stage.compute.device)
+    return float(torch.stack(list(stage.terms(photo, stage.stylize(photo)).values())).sum())

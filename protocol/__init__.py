@@ -1,0 +1,25 @@
+"""Signed bundles: the format, its verification, and whom to trust.
+
+This package stands alone: standard library and ``cryptography``, no torch, no
+numpy. ``SPEC.md`` beside this file is normative; code and tests cite its rules
+(B-1 to B-47). A file imports only from those above it::
+
+    errors      the error tree and the table of codes
+    canonical   strict JSON in, canonical JSON out
+    schema      frozen dataclasses <-> JSON objects
+    storage     small files: atomic, private, bounded
+    manifest    what a bundle says about itself
+    container   canonical archive <-> members
+    tensors     strict safetensors header
+    encryption  private keys under a passphrase
+    dsse        signatures over the pre-authentication encoding
+    signing     keys, fingerprints, key files
+    statement   model.sig: which members were signed
+    trust       pinned keys
+    verify      the only door from bytes to a VerifiedBundle
+    card        model card
+    lint        private details that must not leave the house
+    publish     members -> signed bundle
+
+Nothing is imported here, so that each command pays only for what it uses.
+"""

@@ -1,0 +1,60 @@
+"""Fixtures for all tests: outside data or a stated reason to skip, and an isolated home.
+
+No test reads or writes the configuration of the user who runs it, and none
+needs the network.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_SHARED = _CHECKOUT.parent / "shared"
+_ENVIRONMENT = dict(os.environ)  # as given by the user, before any test isolates itself
+
+
+def _folder(variables: tuple[str, ...], default: Path, what: str) -> Path:
+    named = next((_ENVIRONMENT[name] for name in variables if _ENVIRONMENT.get(name)), None)
+    folder = Path(named) if named else default
+    if not folder.is_dir():
+        pytest.skip(f"needs {what}: set {' or '.join(variables)}, or put them into {default.name} beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real faces (never copied into the repository)."""
+    return _folder(("MODIFY_DATA",), _SHARED / "data", "real faces")
+
+
+@pytest.fixture(scope="session")
+def shared_weights() -> Path:
+    """Folder of pretrained perceptual networks in the layout of TORCH_HOME."""
+    return _folder(("MODIFY_WEIGHTS", "TORCH_HOME"), _SHARED / "weights", "perceptual networks")
+
+
+@pytest.fixture(scope="session")
+def shared_vectors() -> Path:
+    """Folder of test vectors of other projects."""
+    return _folder(("MODIFY_VECTORS",), _SHARED / "vectors", "test vectors")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # Small networks gain nothing from threads, and sums come out in one order (M-40).
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("MODIFY_CONFIG", str(home / "config"))
+    monkeypatch.setenv("MODIFY_DATA_DIR", str(home / "data"))
+    for name in ("MODIFY_DATA", "MODIFY_PHOTOS", "MDFY_PASSPHRASE", "TORCH_HOME"):
+        monkeypatch.delenv(name, raising=False)
