@@ -17,6 +17,7 @@ from modify_fl.networks.discriminator import Discriminator
 from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import NetRecord
 from protocol.manifest import Manifest
+from protocol.verify import VerifiedBundle
 
 __all__ = ["Adapted", "Encapsulated", "LoadedStyle", "Mode", "PhotoAdapted", "TrainingSummary"]
 
@@ -71,10 +72,18 @@ class LoadedStyle:
     """Sizes of the networks."""
     critic: CriticConfig
     """How the critic was trained, kept in stage 2 (M-33)."""
-    manifest: Manifest
-    """The signed manifest."""
-    digest: str
-    """Payload digest, hex: the identity of the bundle (B-13)."""
+    bundle: VerifiedBundle
+    """Where they came from; its file may be closed by now."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The signed manifest."""
+        return self.bundle.manifest
+
+    @property
+    def digest(self) -> str:
+        """Payload digest, hex: the identity of the bundle (B-13)."""
+        return self.bundle.payload_digest
 
 
 @dataclass(frozen=True, kw_only=True)

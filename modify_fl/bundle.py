@@ -6,7 +6,6 @@ built by this package from a bounded configuration (P-6).
 """
 
 import copy
-import hashlib
 import platform
 import uuid
 from collections.abc import Mapping
@@ -29,36 +28,28 @@ from protocol.errors import PolicyError, TensorError, problem
 from protocol.manifest import (
     BaseInfo,
     BundleInfo,
-    DpStatement,
     Figure,
     Licence,
     Losses,
     LossNet,
     Manifest,
-    MemorisationAudit,
     ModelInfo,
-    PrivacyCard,
     Provenance,
-    ProviderInfo,
     SelfTest,
     StyleInfo,
     Training,
-    TrainingData,
     Usage,
-    WeightFile,
-    privacy_statement,
 )
+from protocol.privacy import DpStatement, Kind, MemorisationAudit, PrivacyCard, TrainingData, privacy_statement
 from protocol.publish import write_bundle
 from protocol.signing import PrivateKey, ProviderKey
-from protocol.verify import VerifiedBundle
+from protocol.verify import VerifiedBundle, check_base
 
 __all__ = ["ARCHITECTURE", "Release", "load_adapter", "load_style", "write_adapter", "write_style_bundle"]
 
 ARCHITECTURE = "modify-stylegan2-fpn/1"
 """The one architecture this package builds."""
 
-_ENCODER = "weights/encoder.safetensors"
-_DISCRIMINATOR = "weights/discriminator.safetensors"
 _LIFE = timedelta(days=730)
 _SELFTEST_TOLERANCE = 0.01
 _BANDS = (10, 100, 300, 1000, 3000, 10_000, 100_000)
@@ -117,19 +108,19 @@ def write_style_bundle(
     fold_gains(model.encoder)
     parts = {name: getattr(model, name) for name in ("encoder", "generator", "offset", "remapping")}
     parts["discriminator"] = result.discriminator
-    members, weights = _pack({f"weights/{name}.safetensors": part.state_dict() for name, part in parts.items()})
+    members, bounds = _pack({name: part.state_dict() for name, part in parts.items()})
     network, critic = result.preset.network, result.preset.encapsulation.critic
     parameters = {**asdict(network), **{f"critic_{k}": v for k, v in asdict(critic).items()}}
     audit = MemorisationAudit(status="not measured", critic_shipped=True)
     manifest = Manifest(
         kind="style-bundle",
         bundle=_bundle_info(release.name, release.bundle_id, release.version, release.sequence),
-        provider=_provider_info(provider),
+        provider=provider.info(),
         model=ModelInfo(
-            architecture=ARCHITECTURE, parameters=parameters, precision="float32", weights=weights,
+            architecture=ARCHITECTURE, parameters=parameters, precision="float32",
             input=f"aligned face, {network.resolution} px, RGB in [-1, 1]",
             output=f"stylized face, {network.resolution} px, RGB in [-1, 1]",
-            trainable=tuple(sorted(name for name, _ in model.encoder.named_parameters())),
+            trainable=tuple(sorted(f"encoder.{name}" for name, _ in model.encoder.named_parameters())),
         ),
         selftest=_selftest(model, network),
         style=StyleInfo(name=release.name, description=release.description),
@@ -139,7 +130,9 @@ def write_style_bundle(
         provenance=_provenance(result.summary, result.preset.name, network.style_rows),
         evaluation=release.evaluation,
     )  # fmt: skip
-    return write_bundle(path, manifest=manifest, members=members, key=key, overwrite=overwrite)
+    return write_bundle(
+        path, manifest=manifest, members=members, abs_max=bounds, key=key, provider=provider, overwrite=overwrite
+    )
 
 
 def write_adapter(
@@ -162,17 +155,17 @@ def write_adapter(
         TensorError: A weight is not finite.
         ProtocolError: The file cannot be written.
     """
-    members, weights = _pack({_ENCODER: adapted.tensors})
+    members, bounds = _pack({"encoder": adapted.tensors})
     base = style.manifest
     manifest = Manifest(
         kind="encoder-adapter",
         bundle=_bundle_info(f"adapter for {base.bundle.name}", None, "1.0.0", 1),
-        provider=_provider_info(provider),
+        provider=provider.info(),
         base=BaseInfo(bundle_id=base.bundle.id, payload_sha256=style.digest, sequence=base.bundle.sequence),
         release="local-only",
         model=ModelInfo(
-            architecture=ARCHITECTURE, parameters=base.model.parameters, precision="float32", weights=weights,
-            input=base.model.input, output=base.model.output, trainable=tuple(sorted(adapted.tensors)),
+            architecture=ARCHITECTURE, parameters=base.model.parameters, precision="float32",
+            input=base.model.input, output=base.model.output, trainable=tuple(f"encoder.{name}" for name in sorted(adapted.tensors)),
             base_model=base.bundle.name,
         ),
         licence=Licence(model=base.licence.model, dataset="private photos of this client"),
@@ -183,19 +176,21 @@ def write_adapter(
             mode=adapted.mode, subset=adapted.subset,
         ),
     )  # fmt: skip
-    return write_bundle(path, manifest=manifest, members=members, key=key, overwrite=overwrite)
-
-
-def _pack(files: Mapping[str, Mapping[str, Tensor]]) -> tuple[dict[str, bytes], tuple[WeightFile, ...]]:
-    """Serialise weight files and start their rows in the manifest."""
-    members = {name: to_bytes(tensors) for name, tensors in sorted(files.items())}
-    rows = tuple(
-        WeightFile(
-            file=name, sha256=hashlib.sha256(data).hexdigest(), size=len(data), tensors={}, abs_max=abs_max(files[name])
-        )
-        for name, data in members.items()
+    return write_bundle(
+        path, manifest=manifest, members=members, abs_max=bounds, key=key, provider=provider, overwrite=overwrite
     )
-    return members, rows
+
+
+def _pack(parts: Mapping[str, Mapping[str, Tensor]]) -> tuple[dict[str, bytes], dict[str, float]]:
+    """Serialise one weight file a network and find the largest magnitude of each.
+
+    Tensors carry the name of their network, so that a name is unique in the bundle.
+    """
+    files = {
+        f"weights/{part}.safetensors": {f"{part}.{name}": value for name, value in tensors.items()}
+        for part, tensors in parts.items()
+    }
+    return {n: to_bytes(t) for n, t in files.items()}, {n: abs_max(t) for n, t in files.items()}
 
 
 def _bundle_info(name: str, bundle_id: str | None, version: str, sequence: int) -> BundleInfo:
@@ -206,18 +201,14 @@ def _bundle_info(name: str, bundle_id: str | None, version: str, sequence: int) 
     )  # fmt: skip
 
 
-def _provider_info(provider: ProviderKey) -> ProviderInfo:
-    return ProviderInfo(id=provider.provider_id, name=provider.name, contact=provider.contact)
-
-
-def _privacy(kind: str, images: str, style_data: str, audit: MemorisationAudit | None) -> PrivacyCard:
+def _privacy(kind: Kind, images: str, style_data: str, audit: MemorisationAudit | None) -> PrivacyCard:
     dp = DpStatement(applied=False)
     return PrivacyCard(
         training_data=TrainingData(
             number_of_images=images, contains_faces=True, basis="not stated",
             classification=style_data, retention="stays with its owner",  # type: ignore[arg-type]
         ),
-        dp=dp, statement=privacy_statement(kind, dp, audit), memorisation_audit=audit,  # type: ignore[arg-type]
+        dp=dp, statement=privacy_statement(kind, dp), memorisation_audit=audit,
     )  # fmt: skip
 
 
@@ -277,10 +268,7 @@ def load_style(bundle: VerifiedBundle) -> LoadedStyle:
         discriminator.eval().requires_grad_(requires_grad=False)
     model.eval().requires_grad_(requires_grad=False)
     _check_selftest(model, network, manifest)
-    return LoadedStyle(
-        model=model, discriminator=discriminator, network=network, critic=critic, manifest=manifest,
-        digest=bundle.payload_digest,
-    )  # fmt: skip
+    return LoadedStyle(model=model, discriminator=discriminator, network=network, critic=critic, bundle=bundle)
 
 
 def load_adapter(bundle: VerifiedBundle, style: LoadedStyle) -> nn.Module:
@@ -294,25 +282,15 @@ def load_adapter(bundle: VerifiedBundle, style: LoadedStyle) -> nn.Module:
         E', frozen, evaluation mode, on the CPU.
 
     Raises:
-        PolicyError: E_BASE, it is no adapter, or it belongs to another bundle.
-        TensorError: It touches a tensor that is not trainable, or a value is not allowed.
+        PolicyError: E_BASE, it is no adapter, belongs to another bundle, or
+            touches a tensor that is not trainable there.
+        TensorError: A value is not allowed.
     """
-    base = bundle.manifest.base
-    if base is None:
-        raise PolicyError("this file is a style bundle, not an adapter", code="E_BASE", fix="pass it as --bundle")
-    if base.payload_sha256 != style.digest:
-        raise PolicyError(
-            "the adapter was made for another bundle", code="E_BASE", step=10,
-            expected=base.payload_sha256, got=style.digest, fix="use it with the bundle it was made from",
-        )  # fmt: skip
+    check_base(bundle, style.bundle)
     encoder = copy.deepcopy(style.model.encoder)
-    allowed = style.manifest.model.trainable
     state = encoder.state_dict()
     for file in bundle.manifest.model.weights:
-        for name, value in read_weights(bundle, file).items():
-            if name not in allowed or state[name].shape != value.shape:
-                raise TensorError(f"the adapter may not change {name}", code="E_TENSOR_SHAPE", step=12, member=file.file)
-            state[name] = value
+        state |= {name.removeprefix("encoder."): value for name, value in read_weights(bundle, file).items()}
     encoder.load_state_dict(state)
     return encoder.eval().requires_grad_(requires_grad=False)
 
@@ -342,14 +320,17 @@ def _read_parts(bundle: VerifiedBundle, network: NetworkConfig) -> dict[str, dic
             expected=", ".join(sorted(required)), got=", ".join(sorted(rows)),
         )  # fmt: skip
     for name, expected in _shapes(network, with_critic="discriminator" in rows).items():
-        got = {tensor: info.shape for tensor, info in rows[name].tensors.items()}
+        got = {tensor.removeprefix(f"{name}."): info.shape for tensor, info in rows[name].tensors.items()}
         if got != expected:
             wrong = sorted(t for t in got.keys() | expected.keys() if got.get(t) != expected.get(t))
             raise TensorError(
                 f"{name} has other tensors than its configuration asks for", code="E_TENSOR_SHAPE", step=12,
                 member=rows[name].file, expected=f"{wrong[0]} {expected.get(wrong[0])}", got=str(got.get(wrong[0])),
             )  # fmt: skip
-    return {name: read_weights(bundle, file) for name, file in rows.items()}
+    return {
+        name: {tensor.removeprefix(f"{name}."): value for tensor, value in read_weights(bundle, file).items()}
+        for name, file in rows.items()
+    }
 
 
 def _shapes(network: NetworkConfig, *, with_critic: bool) -> dict[str, dict[str, tuple[int, ...]]]:

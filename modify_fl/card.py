@@ -5,11 +5,82 @@ signature over it was checked: ``inspect`` marks every line as unverified unless
 it was (B-44), and never says "valid".
 """
 
-from protocol.manifest import DpStatement, Figure, LossNet, Manifest
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
 
-__all__ = ["card_lines"]
+from modify_fl.console import Console
+from protocol.errors import ProtocolError
+from protocol.manifest import DpStatement, Figure, LossNet, Manifest
+from protocol.schema import encode
+from protocol.trust import TrustStore
+from protocol.verify import inspect_bundle, open_bundle
+
+__all__ = ["card_lines", "inspect_file", "verify_file"]
 
 _LABEL_WIDTH = 14
+_UNVERIFIED = "unverified  "
+
+
+def verify_file(console: Console, path: Path, *, trust: TrustStore, now: datetime) -> Mapping[str, object]:
+    """Run steps 1 to 12 of B-25 on a file and print each; the action of both ``verify`` commands.
+
+    Args:
+        console: Says what was checked.
+        path: A ``.mdfy`` or ``.mdfa`` file.
+        trust: The keys that are accepted.
+        now: The time to check validity against.
+
+    Returns:
+        Result of the command.
+
+    Raises:
+        ProtocolError: A step failed; it names the step.
+    """
+    with open_bundle(path, trust=trust, now=now) as bundle:
+        for step in bundle.steps:
+            console.say(f"step {step.number:>2}  {step.name:<46}{step.result}")
+        console.say(f"{path}: signed by {bundle.signer.label}, unchanged")
+        console.say(f"digest {bundle.payload_digest}")
+        return {
+            "file": path, "kind": bundle.kind, "digest": bundle.payload_digest, "signer": bundle.signer.label,
+            "fingerprint": bundle.signer.fingerprint,
+            "steps": [{"step": step.number, "name": step.name, "result": step.result} for step in bundle.steps],
+        }  # fmt: skip
+
+
+def inspect_file(console: Console, path: Path, *, trust: TrustStore, now: datetime) -> Mapping[str, object]:
+    """Print the card of a file; every line says so unless its signature was checked (B-44).
+
+    Args:
+        console: Prints the lines.
+        path: A ``.mdfy`` or ``.mdfa`` file, signed or not.
+        trust: Keys against which the signature is tried; none of them need be right.
+        now: The time to check validity against.
+
+    Returns:
+        Result of the command.
+
+    Raises:
+        ProtocolError: The file is not in canonical form, or its manifest is malformed.
+    """
+    inspection = inspect_bundle(path)
+    signer, why = "", ""
+    try:
+        with open_bundle(path, trust=trust, now=now) as bundle:
+            signer = bundle.signer.label
+            manifest, digest = bundle.manifest, bundle.payload_digest
+    except ProtocolError as error:
+        why = error.what
+        manifest, digest = inspection.manifest, inspection.payload_digest or ""
+    for line in card_lines(manifest, digest=digest, signer=signer):
+        console.say(line if signer else f"{_UNVERIFIED}{line}")
+    if not signer:
+        console.warn(f"nothing of this is verified: {why}")
+    return {
+        "file": path, "verified": bool(signer), "signer": signer or None, "digest": digest or None,
+        "claimed_fingerprint": inspection.claimed_fingerprint, "manifest": encode(manifest),
+    }  # fmt: skip
 
 
 def card_lines(manifest: Manifest, *, digest: str = "", signer: str = "") -> list[str]:

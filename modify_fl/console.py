@@ -21,6 +21,7 @@ Exit code 13 carries both ``result`` and ``error``: the work that was done and
 the items that failed.
 """
 
+import getpass
 import json
 import logging
 import math
@@ -133,6 +134,36 @@ class Console:
             self._progress.end()
             _write(sys.stderr, f"{self.program}: warning: {text}")
 
+    def ask_secret(self, question: str) -> str:
+        """Ask on the terminal for something that is not shown.
+
+        Raises:
+            ConfigError: There is no terminal.
+        """
+        self._require_terminal(question, "set MDFY_PASSPHRASE, or name a file with --passphrase-file")
+        return getpass.getpass(f"{self.program}: {question}: ", stream=sys.stderr)
+
+    def confirm(self, question: str, *, otherwise: str) -> bool:
+        """Ask on the terminal for a yes.
+
+        Args:
+            question: What is to be confirmed.
+            otherwise: What to do where there is no terminal.
+
+        Raises:
+            ConfigError: There is no terminal.
+        """
+        self._require_terminal(question, otherwise)
+        sys.stderr.write(f"{self.program}: {question} [yes/no] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    @staticmethod
+    def _require_terminal(question: str, otherwise: str) -> None:
+        if not sys.stdin.isatty():
+            why = "standard input is not a terminal"
+            raise ConfigError(f"there is nobody to ask: {question}", why=why, fix=otherwise)
+
     def emit(self, event: TrainingEvent) -> None:
         """Show an event of a training run (U-47)."""
         if event.kind == "warning":
@@ -141,7 +172,7 @@ class Console:
             if not self.verbosity.quiet:
                 self._progress.show(event, live=sys.stderr.isatty() and not self.verbosity.json)
         elif event.message:
-            self.note(event.message)
+            self.note(f"phase {event.message}" if event.kind == "phase" else event.message)
 
     def succeed(self, result: Mapping[str, object]) -> int:
         """Close the progress line, print the envelope if asked for, and return exit code 0."""
@@ -154,7 +185,7 @@ class Console:
         self._progress.end()
         if self.verbosity.debug:
             traceback.print_exception(error, file=sys.stderr)
-        fix = self._resume(error) if error.exit_code == 130 else error.fix
+        fix = self._resume(error) if error.exit_code == 130 else _commands_apart(error.fix)
         why = error.why or _expectation(error) or _sentence(type(error))
         for label, text in (("error: ", error.what), ("why:   ", why), ("fix:   ", fix)):
             lead = f"{self.program}: {label}"
@@ -207,9 +238,16 @@ def _expectation(error: Error) -> str:
     return ", ".join(f"{name} {value}" for name, value in known if value)
 
 
+def _commands_apart(fix: str) -> str:
+    """Give a command that ends a sentence a line of its own, so that it can be copied."""
+    for program in _PROGRAMS:
+        fix = fix.replace(f" run {program} ", f" run\n{program} ")
+    return fix
+
+
 def _argv(fix: str) -> list[str]:
     """Return the command that a fix names, split into words; empty when it names none."""
-    for line in fix.replace(" run ", " run\n").split("\n"):
+    for line in fix.split("\n"):
         if line.strip().startswith(_PROGRAMS):
             try:
                 return shlex.split(line.strip())
@@ -301,7 +339,7 @@ class MetricsLog:
             path: ``metrics.jsonl`` in the run's folder, which is made if need be.
             fresh: Start the file anew.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a run's folder is its owner's (P-38)
         self._file = path.open("w" if fresh else "a", encoding="utf-8")
 
     def __enter__(self) -> Self:
@@ -408,6 +446,9 @@ def run_program(app: "typer.Typer", program: str, argv: Sequence[str] | None = N
     usage = _Usage(program=program, argv=words)
     try:
         code: Any = typer.main.get_command(app)(args=words, prog_name=program, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _write(sys.stderr, error.format_message())
+        return 2
     except click.UsageError as error:
         return usage.fail(error.format_message(), error.ctx.command_path if error.ctx else program)
     except click.Abort:

@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modify_fl import streams
-from modify_fl.datasets import DATASETS, DatasetCard, PictureFiles, open_pictures
+from modify_fl.datasets import PictureFiles, open_pictures
 from modify_fl.errors import ConfigError, DataError, ShapeError
 from modify_fl.faces.decode import fit_square, read_picture
 from modify_fl.synthetic import Look, draw_faces
 
 __all__ = [
-    "DATASETS",
-    "DatasetCard",
     "ImageSet",
     "check_range",
     "holdout_split",
@@ -68,7 +66,7 @@ class ImageSet:
     def __post_init__(self) -> None:
         """Check type and shape."""
         shape = list(self.images.shape)
-        square = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]  # noqa: PLR2004 - [N, 3, R, R]
+        square = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]
         if self.images.dtype != torch.uint8 or not square or shape[0] != len(self.names):
             expected = f"uint8 [{len(self.names)}, 3, R, R]"
             got = f"{self.images.dtype} {shape}"
@@ -135,7 +133,7 @@ def load_images(
     """Load a folder, a ZIP file or a named data set.
 
     Args:
-        source: Path, or a name in ``DATASETS``.
+        source: Path, or the name of a data set.
         resolution: R; pictures are cropped to their central square and resized (M-49).
         data_root: Folder of a named data set; see ``open_pictures``.
         look: What ``synthetic`` draws; without meaning for other sources.
@@ -261,19 +259,22 @@ def _load(files: PictureFiles, resolution: int, limit: int | None) -> ImageSet:
         try:
             picture = read_picture(files.read(name), name=name)
         except DataError as error:
-            skipped.append((name, error.why or str(error)))
+            skipped.append((name, error.why or error.what))
+            # Going on would be in vain: the share can only grow.
+            _stop_if_too_many(files.title, skipped, total)
         else:
             pixels[len(names)] = fit_square(picture.pixels, resolution).transpose(2, 0, 1)  # [3, R, R]
             notes += [(name, note) for note in picture.notes]
             names.append(name)
-        if len(skipped) > total * _UNREADABLE_SHARE:
-            raise _too_many(files.title, skipped, total)
+    _stop_if_too_many(files.title, skipped, total)
     return ImageSet.of(torch.from_numpy(pixels[: len(names)]), names, skipped=skipped, notes=notes)
 
 
-def _too_many(title: str, skipped: Sequence[tuple[str, str]], total: int) -> DataError:
+def _stop_if_too_many(title: str, skipped: Sequence[tuple[str, str]], total: int) -> None:
+    if len(skipped) <= total * _UNREADABLE_SHARE:
+        return
     first = "; ".join(f"{name}: {why}" for name, why in skipped[:_NAMED_FIRST])
-    return DataError(
+    raise DataError(
         f"more than 5 % of the {total} pictures in {title} cannot be used",
         why=first + ("; and more" if len(skipped) > _NAMED_FIRST else ""),
         fix="repair these files or take them out",

@@ -192,7 +192,8 @@ def _check_md5(name: str, data: bytes, expected: str | None) -> None:
 
 
 def _is_picture(path: PurePosixPath) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    # A path that leads out is not hidden: it is to be rejected by name.
+    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in _SUFFIXES and not hidden
 
 
@@ -203,11 +204,16 @@ def _stays_inside(name: str) -> bool:
 
 def _walk(folder: Path) -> Iterator[str]:
     """Yield the pictures below ``folder``; links to folders are not followed."""
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder, onerror=_refuse_folder):
         for name in names:
             relative = PurePosixPath((Path(parent) / name).relative_to(folder).as_posix())
             if _is_picture(relative):
                 yield str(relative)
+
+
+def _refuse_folder(error: OSError) -> None:
+    # Without this a folder that may not be read would be left out in silence.
+    raise DataError(f"cannot list {error.filename}", why=(error.strerror or str(error)).lower()) from error
 
 
 def _folder(title: str, root: Path, names: Iterable[str]) -> PictureFiles:
@@ -236,6 +242,8 @@ def _archive(title: str, archive: zipfile.ZipFile) -> PictureFiles:
 
 
 def _named(card: DatasetCard, data_root: Path | None) -> PictureFiles:
+    if not card.url:
+        raise DataError(f"the data set {card.name} has no files", why="it is drawn", fix="name a folder of pictures")
     environment = os.environ.get(_DATA_VARIABLE)
     base = data_root or (Path(environment) if environment else None)
     for root in () if base is None else (base / card.name, base):
@@ -244,7 +252,7 @@ def _named(card: DatasetCard, data_root: Path | None) -> PictureFiles:
         files = _metfaces(root) if card.name == "metfaces" else _official(card, root, flat=flat)
         if files is not None:
             return files
-    raise _missing(card, base)
+    raise _missing(card, base, data_root)
 
 
 def _official(card: DatasetCard, root: Path, *, flat: bool) -> PictureFiles | None:
@@ -254,7 +262,7 @@ def _official(card: DatasetCard, root: Path, *, flat: bool) -> PictureFiles | No
         names = [f"{folder.name}/{name}" for folder in folders for name in _walk(folder)]
         if names:
             return _folder(card.name, root, names)
-    loose = [name for name in os.listdir(root) if _is_picture(PurePosixPath(name))] if flat and root.is_dir() else []
+    loose = [path.name for path in root.glob("*") if _is_picture(PurePosixPath(path.name))] if flat else []
     return _folder(card.name, root, loose) if loose else None
 
 
@@ -294,10 +302,10 @@ def _metfaces_entry(entry: Mapping[str, object]) -> tuple[str, str]:
     return str(path), str(md5)
 
 
-def _missing(card: DatasetCard, base: Path | None) -> DataError:
+def _missing(card: DatasetCard, base: Path | None, data_root: Path | None) -> DataError:
     """Answer in three lines: where it comes from, its licence, where to put it (U-30)."""
     where = f"not in {base}" if base else f"not here: ${_DATA_VARIABLE} is not set"
-    folder = base or f"${_DATA_VARIABLE}/{card.name}"
+    folder = data_root or f"{base or '$' + _DATA_VARIABLE}/{card.name}"
     return DataError(
         f"the data set {card.name} is {where}; get it from {card.url}",
         why=f"its licence does not let it come with this program ({card.licence})",

@@ -26,6 +26,7 @@ kernel side, P elements of padding.
 import contextlib
 import functools
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ __all__ = [
     "modulated_conv2d",
     "pixel_norm",
     "upsample2d",
+    "widen",
 ]
 
 LEAKY_GAIN = math.sqrt(2)
@@ -61,6 +63,11 @@ def float32_region(x: Tensor) -> contextlib.AbstractContextManager[object]:
     if x.device.type == "meta":  # autocast does not know the device, and nothing is computed there
         return contextlib.nullcontext()
     return torch.autocast(x.device.type, enabled=False)
+
+
+def widen(x: Tensor) -> Tensor:
+    """Return ``x`` as float32, or as it is where its type is not a narrow one (M-50)."""
+    return x.float() if x.dtype in {torch.bfloat16, torch.float16} else x
 
 
 @functools.cache
@@ -86,6 +93,16 @@ def fir_filter(total: float = 1.0, *, dtype: torch.dtype = torch.float32, device
     return _fir_kernel(float(total), dtype, torch.device(device))
 
 
+@dataclass(frozen=True)
+class _Filter:
+    """How ``_Fir`` filters."""
+
+    total: float
+    padding: int
+    stride: int = 1
+    extra: int | None = None  # a number makes it the adjoint, with this output padding
+
+
 class _Fir(torch.autograd.Function):
     """Depthwise FIR whose derivative is its own adjoint, any number of times.
 
@@ -94,34 +111,36 @@ class _Fir(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, total: float, padding: int, stride: int, extra: int | None) -> Tensor:  # noqa: ANN401
-        """Filter, or where ``extra`` is a number, apply the adjoint with that output padding."""
-        ctx.settings = (total, padding, stride, extra, x.shape[-1])
-        slow = stride > 1 and x.dtype in {torch.bfloat16, torch.float16}
-        y = x.float() if slow else x
-        kernel = fir_filter(total, dtype=y.dtype, device=y.device).expand(y.shape[1], 1, -1, -1)  # [C, 1, 4, 4]
+    def forward(ctx: Any, x: Tensor, how: _Filter) -> Tensor:  # noqa: ANN401 - torch's signature
+        """Map [N, C, H, H] to the filtered tensor, type of ``x``."""
+        ctx.how, ctx.side = how, x.shape[-1]
+        y = widen(x) if how.stride > 1 else x
+        groups = y.shape[1]
+        kernel = fir_filter(how.total, dtype=y.dtype, device=y.device).expand(groups, 1, -1, -1)  # [C, 1, 4, 4]
         with float32_region(x):
-            if extra is None:
-                y = functional.conv2d(y, kernel, None, stride, padding, groups=y.shape[1])
+            if how.extra is None:
+                y = functional.conv2d(y, kernel, None, how.stride, how.padding, groups=groups)
             else:
-                y = functional.conv_transpose2d(y, kernel, None, stride, padding, extra, groups=y.shape[1])
+                y = functional.conv_transpose2d(y, kernel, None, how.stride, how.padding, how.extra, groups)
         return y.to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - torch's signature
         """Apply the adjoint."""
-        total, padding, stride, extra, side = ctx.settings
+        how: _Filter = ctx.how
         (grad,) = grads
-        adjoint = None
-        if stride == 1:  # here the adjoint is a plain filter too, which is faster than a transposed one
-            padding = len(_TAPS) - 1 - padding
-        elif extra is None:
-            adjoint = side - ((grad.shape[-1] - 1) * stride - 2 * padding + len(_TAPS))
-        return _fir(grad, total, padding, stride, adjoint), None, None, None, None
+        if how.stride == 1:  # the adjoint is a plain filter too, which is faster than a transposed one
+            adjoint = replace(how, padding=len(_TAPS) - 1 - how.padding)
+        elif how.extra is None:
+            side = (grad.shape[-1] - 1) * how.stride - 2 * how.padding + len(_TAPS)
+            adjoint = replace(how, extra=ctx.side - side)
+        else:
+            adjoint = replace(how, extra=None)
+        return _fir(grad, adjoint), None
 
 
-def _fir(x: Tensor, total: float, padding: int, stride: int = 1, extra: int | None = None) -> Tensor:
-    result: Tensor = _Fir.apply(x, total, padding, stride, extra)  # type: ignore[no-untyped-call]
+def _fir(x: Tensor, how: _Filter) -> Tensor:
+    result: Tensor = _Fir.apply(x, how)
     return result
 
 
@@ -136,7 +155,7 @@ def blur(x: Tensor, *, padding: int, total: float = 1.0) -> Tensor:
     Returns:
         [N, C, H + 2P - 3, H + 2P - 3], type of ``x``.
     """
-    return _fir(x, total, padding)
+    return _fir(x, _Filter(total, padding))
 
 
 def downsample2d(x: Tensor) -> Tensor:
@@ -148,7 +167,7 @@ def downsample2d(x: Tensor) -> Tensor:
     Returns:
         [N, C, H/2, H/2], type of ``x``.
     """
-    return _fir(x, 1.0, 1, stride=2)
+    return _fir(x, _Filter(1.0, 1, stride=2))
 
 
 def upsample2d(x: Tensor) -> Tensor:
@@ -162,7 +181,7 @@ def upsample2d(x: Tensor) -> Tensor:
     """
     # Zero insertion and filter in one: the transposed convolution never
     # multiplies the zeros, and its padding 1 is the padding (2, 1) seen backwards.
-    return _fir(x, 4.0, 1, stride=2, extra=0)
+    return _fir(x, _Filter(4.0, 1, stride=2, extra=0))
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -206,7 +225,7 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
     """
     batch, _, height, width = x.shape
     size = next(g for g in range(min(group, batch), 0, -1) if batch % g == 0)
-    groups = x.float().unflatten(0, (size, -1))  # [g, N/g, C, H, W]
+    groups = widen(x).reshape(size, -1, *x.shape[1:])  # [g, N/g, C, H, W]
     deviation = (groups.var(0, correction=0) + _EPSILON).sqrt().mean((1, 2, 3))  # [N/g]
     # Sample i belongs to group i mod N/g, as in the split above.
     plane = deviation.repeat(size).to(x.dtype)[:, None, None, None].expand(-1, 1, height, width)  # [N, 1, H, W]
@@ -215,7 +234,7 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
 
 def _demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     """Return 1 / sqrt(sum over i of s_i^2 q_oi + 1e-8), float32 [N, O], for a kernel scaled by 1 / sqrt(fan_in)."""
-    energy = weight.float().square().sum((2, 3)) / weight[0].numel()  # [O, I]
+    energy = widen(weight).square().sum((2, 3)) / weight[0].numel()  # [O, I]
     return (styles.square() @ energy.t() + _EPSILON).rsqrt()
 
 
@@ -253,11 +272,9 @@ def modulated_conv2d(
         ShapeError: ``styles`` does not have I columns, or ``up`` is neither 1 nor 2.
     """
     if styles.ndim != 2 or styles.shape[1] != weight.shape[1] or up not in {1, 2}:
-        raise ShapeError(
-            f"expected styles [N, {weight.shape[1]}] and up 1 or 2, got {tuple(styles.shape)} and {up}"
-        )
+        raise ShapeError(f"expected styles [N, {weight.shape[1]}] and up 1 or 2, got {tuple(styles.shape)} and {up}")
     with float32_region(x):
-        styles = styles.float()
+        styles = widen(styles)
         gain = gain / math.sqrt(weight[0].numel())
         # The small tensors carry every factor, so the large ones are not walked again.
         after = gain * _demodulation(weight, styles) if demodulate else None  # [N, O]

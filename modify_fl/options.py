@@ -6,6 +6,7 @@ Imported by the command lines only. Nothing here imports torch.
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -25,14 +26,18 @@ __all__ = [
     "FreshOption",
     "JsonOption",
     "OverwriteOption",
+    "PrecisionOption",
     "QuietOption",
+    "RequireOption",
     "SeedOption",
     "SetOption",
     "ShowConfigOption",
     "ThreadsOption",
     "VerboseOption",
+    "add_version",
     "new_program",
     "override",
+    "run_folder",
 ]
 
 _Part = TypeVar("_Part", bound="DataclassInstance")
@@ -66,18 +71,51 @@ SetOption = Annotated[
 ShowConfigOption = Annotated[bool, typer.Option("--show-config", help="Print the settings in force and stop.")]
 
 
-def new_program(description: str) -> typer.Typer:
+PrecisionOption = Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp32 or bf16.")]
+RequireOption = Annotated[
+    bool, typer.Option("--require-perceptual", help="Refuse to train without LPIPS and face network.")
+]
+
+
+def new_program(description: str, *, bare: bool = False) -> typer.Typer:
     """Return an empty command tree with plain help texts.
 
     Args:
         description: One sentence that stands above the list of commands.
+        bare: Whether the name alone does something; else it prints the help text.
     """
     # rich would cost a third of the half second that --help may take (U-31).
     typer.core.HAS_RICH = False
     return typer.Typer(
-        help=description, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True,
+        help=description, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=not bare,
         add_completion=True, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     )  # fmt: skip
+
+
+def add_version(app: typer.Typer) -> None:
+    """Give a program the option ``--version``."""
+
+    def show(*, wanted: bool) -> None:
+        if wanted:
+            from importlib.metadata import version  # noqa: PLC0415 - U-31
+
+            typer.echo(version("modify-fl"))
+            raise typer.Exit
+
+    option = typer.Option("--version", callback=show, is_eager=True, help="Print the version.")
+
+    @app.callback()
+    def _version(*, wanted: Annotated[bool, option] = False) -> None:
+        """Nothing else belongs to the program as a whole."""
+
+
+def run_folder(out: Path) -> Path:
+    """Return the folder that keeps checkpoints and records of the run that makes ``out``.
+
+    It stands beside the result, ``style.mdfy.run`` for ``style.mdfy``, and holds
+    what must not leave this machine (M-37, P-38).
+    """
+    return out.with_name(out.name + ".run")
 
 
 def override(preset: Preset, changes: Sequence[str]) -> Preset:

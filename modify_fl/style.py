@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from modify_fl.artifacts import LoadedStyle
 from modify_fl.bundle import load_adapter, load_style
 from modify_fl.errors import ShapeError
+from modify_fl.networks.model import truncate
 from modify_fl.streams import generator
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
@@ -74,9 +75,8 @@ class Style:
         """
         z = torch.randn(1, self.loaded.network.z_dim, generator=generator(seed, "style"))
         with torch.no_grad():
-            rows = self.loaded.model.remap(z)
             mean: Tensor = self.loaded.model.remapping.offset
-            return mean + truncation_psi * (rows - mean)
+            return truncate(self.loaded.model.remap(z), mean, truncation_psi)
 
     @torch.no_grad()
     def stylize(

@@ -8,6 +8,7 @@ numpy. ``SPEC.md`` beside this file is normative; code and tests cite its rules
     canonical   strict JSON in, canonical JSON out
     schema      frozen dataclasses <-> JSON objects
     storage     small files: atomic, private, bounded
+    privacy     the privacy card: what can leak, said truthfully
     manifest    what a bundle says about itself
     container   canonical archive <-> members
     tensors     strict safetensors header
@@ -16,6 +17,7 @@ numpy. ``SPEC.md`` beside this file is normative; code and tests cite its rules
     signing     keys, fingerprints, key files
     statement   model.sig: which members were signed
     trust       pinned keys
+    steps       what each step of the verification checks
     verify      the only door from bytes to a VerifiedBundle
     card        model card
     lint        private details that must not leave the house

@@ -13,7 +13,7 @@ from typing import NoReturn, TypeAlias
 
 from protocol.errors import problem
 
-__all__ = ["MAX_DEPTH", "MAX_INTEGER", "MAX_JSON", "Json", "dump_json", "parse_json", "same_json"]
+__all__ = ["MAX_DEPTH", "MAX_INTEGER", "MAX_JSON", "Json", "dump_json", "parse_json", "pick", "same_json"]
 
 Json: TypeAlias = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 """A JSON value as Python holds it."""
@@ -37,13 +37,13 @@ class _NotStrictError(ValueError):
 def _check_depth(text: str) -> None:
     depth = 0
     for match in _TOKEN.finditer(text):
-        token = match[0]
-        if token in "[{":
+        mark = match[0]
+        if mark in "[{":
             depth += 1
             if depth > MAX_DEPTH:
                 message = f"nested deeper than {MAX_DEPTH}"
                 raise _NotStrictError(message)
-        elif token in "]}":
+        elif mark in "]}":
             depth -= 1
 
 
@@ -125,9 +125,7 @@ def dump_json(value: Json) -> bytes:
             integer, too deep, too long).
     """
     try:
-        text = json.dumps(
-            value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-        )
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
         data = text.encode("utf-8")
     except ValueError as error:
         raise problem("E_JSON", member="document", detail="has no JSON form") from error
@@ -135,14 +133,26 @@ def dump_json(value: Json) -> bytes:
     return data
 
 
+def pick(value: Json, *path: str) -> Json:
+    """Return what stands at ``path`` inside nested objects.
+
+    Raises:
+        LookupError: there is nothing.
+    """
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            message = f"no field {key!r}"
+            raise LookupError(message)
+        value = value[key]
+    return value
+
+
 def same_json(ours: Json, theirs: Json) -> bool:
     """Compare two values exactly, types included: ``true``, ``1`` and ``1.0`` all differ."""
     if type(ours) is not type(theirs):
         return False
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        return ours.keys() == theirs.keys() and all(
-            same_json(item, theirs[key]) for key, item in ours.items()
-        )
+        return ours.keys() == theirs.keys() and all(same_json(item, theirs[key]) for key, item in ours.items())
     if isinstance(ours, list) and isinstance(theirs, list):
         return len(ours) == len(theirs) and all(map(same_json, ours, theirs))
     return ours == theirs

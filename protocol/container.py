@@ -18,10 +18,11 @@ from typing import BinaryIO
 from protocol.errors import problem
 
 __all__ = [
+    "MAGIC",
     "MAX_MEMBERS",
     "MAX_SIZE",
-    "MAGIC",
     "SIGNATURE",
+    "WEIGHTS",
     "Member",
     "canonical_order",
     "check_name",
@@ -34,6 +35,8 @@ MAGIC = b"PK\x03\x04"
 """First bytes of every container."""
 SIGNATURE = "model.sig"
 """Name of the member that holds the signature record; always the last one."""
+WEIGHTS = ".safetensors"
+"""Suffix of members that hold tensors."""
 MAX_MEMBERS = 64
 """Most members (B-3)."""
 MAX_SIZE = (1 << 32) - 1
@@ -74,11 +77,7 @@ def check_name(name: str) -> None:
         MalformedBundleError: E_MEMBER_NAME or E_MEMBER_TYPE.
     """
     parts = name.split("/")
-    if (
-        len(name) > _LONGEST_NAME
-        or not _NAME.fullmatch(name)
-        or any(_DEVICE.fullmatch(part) for part in parts)
-    ):
+    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name) or any(_DEVICE.fullmatch(part) for part in parts):
         raise problem("E_MEMBER_NAME", member=ascii(name)[:120])
     if not name.endswith(_SUFFIXES) or (name.endswith(".sig") and name != SIGNATURE):
         raise problem("E_MEMBER_TYPE", member=name)
@@ -129,9 +128,7 @@ def _lay_out(entries: Sequence[tuple[str, int, int]]) -> _Layout:
         raw = name.encode("ascii")
         sizes = crc32, size, size, len(raw)
         header = _LOCAL.pack(MAGIC, _VERSION, *common, *sizes, 0) + raw
-        directory += _CENTRAL.pack(
-            b"PK\x01\x02", _MADE_BY, _VERSION, *common, *sizes, 0, 0, 0, 0, _ATTRIBUTES, offset
-        )
+        directory += _CENTRAL.pack(b"PK\x01\x02", _MADE_BY, _VERSION, *common, *sizes, 0, 0, 0, 0, _ATTRIBUTES, offset)
         directory += raw
         headers.append(header)
         members.append(Member(name, offset + len(header), size, crc32))

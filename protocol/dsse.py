@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from protocol.canonical import Json, same_json
+from protocol.canonical import Json, pick, same_json
 from protocol.errors import problem
 
 __all__ = [
@@ -132,9 +132,11 @@ class Envelope:
                 not canonical (B-15, B-24).
         """
         try:
-            payload = decode_base64(value["payload"])  # type: ignore[index, call-overload]
-            signature = decode_base64(value["signatures"][0]["sig"])  # type: ignore[index, call-overload]
-        except (TypeError, LookupError) as error:
+            payload = decode_base64(pick(value, "payload"))
+            signatures = pick(value, "signatures")
+            first = signatures[0] if isinstance(signatures, list) and signatures else None
+            signature = decode_base64(pick(first, "sig"))
+        except LookupError as error:
             message = "envelope lacks payload or signature"
             raise ValueError(message) from error
         envelope = cls(payload_type=payload_type, payload=payload, signature=signature)

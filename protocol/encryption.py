@@ -6,6 +6,7 @@ passphrase file is chosen by whoever wrote it (B-33). Delivery of bundles to
 recipients (B-27 to B-31) belongs here too, and is not built yet.
 """
 
+import importlib
 import re
 import types
 from typing import NoReturn
@@ -24,10 +25,9 @@ _SCRYPT = re.compile(rb"-> scrypt [A-Za-z0-9+/]{22} ([1-9][0-9]?)")
 
 def _pyrage() -> types.ModuleType:
     try:
-        import pyrage  # noqa: PLC0415 - optional at run time (B-29)
+        return importlib.import_module("pyrage")  # late: most commands need no passphrase
     except ImportError as error:
         raise problem("E_NO_AGE") from error
-    return pyrage
 
 
 def _fail(detail: str, *, fix: str = "check which file this is") -> NoReturn:
@@ -78,7 +78,5 @@ def unlock(data: bytes, passphrase: str) -> bytes:
     try:
         opened: bytes = pyrage.passphrase.decrypt(data, passphrase)
     except (pyrage.DecryptError, OSError, ValueError) as error:
-        raise problem(
-            "E_KEYFILE", detail="wrong passphrase, or damaged file", fix="try again"
-        ) from error
+        raise problem("E_KEYFILE", detail="wrong passphrase, or damaged file", fix="try again") from error
     return opened

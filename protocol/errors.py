@@ -44,18 +44,7 @@ __all__ = [
 
 
 class Error(Exception):
-    """Something failed for a reason that the user can be told.
-
-    Args:
-        what: What failed, one sentence, lower case, no full stop.
-        why: The cause, if it is not clear from ``what``.
-        fix: What to do, best a command; the hint of the code when empty.
-        code: Stable machine-readable name; the class's own when omitted.
-        step: Number of the verification step (B-25), if it happened in one.
-        member: Name of the bundle member concerned.
-        expected: What should have been there.
-        got: What was there.
-    """
+    """Something failed for a reason that the user can be told."""
 
     code: str = "E_INTERNAL"
     exit_code: int = 1
@@ -73,6 +62,18 @@ class Error(Exception):
         expected: str | None = None,
         got: str | None = None,
     ) -> None:
+        """Keep what a message is made of, as attributes of the same names.
+
+        Args:
+            what: What failed, one sentence, lower case, no full stop.
+            why: The cause, if it is not clear from ``what``.
+            fix: What to do, best a command; the hint of the code when empty.
+            code: Stable machine-readable name; the class's own when omitted.
+            step: Number of the verification step (B-25), if it happened in one.
+            member: Name of the bundle member concerned.
+            expected: What should have been there.
+            got: What was there.
+        """
         super().__init__(what)
         self.what = what
         self.why = why
@@ -196,9 +197,7 @@ CODES: dict[str, CodeRow] = {
         "not a bundle: unknown first bytes",
         "check the download; armoured files are not accepted",
     ),
-    "E_TRUNCATED": CodeRow(
-        MalformedBundleError, "file ends early or has bytes after its end", _AGAIN
-    ),
+    "E_TRUNCATED": CodeRow(MalformedBundleError, "file ends early or has bytes after its end", _AGAIN),
     "E_CONTAINER": CodeRow(
         MalformedBundleError,
         "archive is not in canonical form: {detail}",
@@ -214,14 +213,10 @@ CODES: dict[str, CodeRow] = {
         "update modify-fl",
     ),
     "E_UNSIGNED": CodeRow(VerificationError, "no signature", "ask for a signed bundle"),
-    "E_SIG_FORMAT": CodeRow(
-        VerificationError, "signature record malformed: {detail}", "ask for a signed bundle"
-    ),
+    "E_SIG_FORMAT": CodeRow(VerificationError, "signature record malformed: {detail}", "ask for a signed bundle"),
     "E_SIG_BAD": CodeRow(VerificationError, "signature does not match", _DROP),
     "E_STATEMENT": CodeRow(VerificationError, "signed statement breaks rule {detail}", _DROP),
-    "E_UNSIGNED_MEMBER": CodeRow(
-        VerificationError, "member not covered by the signature: {member}", _DROP
-    ),
+    "E_UNSIGNED_MEMBER": CodeRow(VerificationError, "member not covered by the signature: {member}", _DROP),
     "E_MISSING_MEMBER": CodeRow(VerificationError, "member missing: {member}", _DROP),
     "E_DIGEST": CodeRow(
         DigestMismatchError,
@@ -231,43 +226,26 @@ CODES: dict[str, CodeRow] = {
     "E_UNTRUSTED": CodeRow(
         UntrustedKeyError,
         "signer not pinned",
-        "compare the fingerprint with the provider by another channel, then run "
-        "content-client trust add",
+        "compare the fingerprint with the provider by another channel, then run content-client trust add",
     ),
     "E_PROVIDER_MISMATCH": CodeRow(
         UntrustedKeyError,
         "bundle names {got}, key belongs to {expected}",
         "treat as an impostor",
     ),
-    "E_KEY_TYPE": CodeRow(
-        UntrustedKeyError, "key is not P-256", "check which key file was pinned"
-    ),
-    "E_KEY_ROLE": CodeRow(
-        UntrustedKeyError, "key may not sign this kind", "check which key file was pinned"
-    ),
+    "E_KEY_TYPE": CodeRow(UntrustedKeyError, "key is not P-256", "check which key file was pinned"),
+    "E_KEY_ROLE": CodeRow(UntrustedKeyError, "key may not sign this kind", "check which key file was pinned"),
     "E_KEY_EXPIRED": CodeRow(PolicyError, "signing key expired", _NEWER),
     "E_KEY_RETIRED": CodeRow(PolicyError, "signing key replaced", _NEWER),
     "E_KEY_REVOKED": CodeRow(PolicyError, "signing key revoked", _NEWER),
-    "E_KEY_CHAIN": CodeRow(
-        UntrustedKeyError, "new key not endorsed by the pinned one", _CHANNEL
-    ),
+    "E_KEY_CHAIN": CodeRow(UntrustedKeyError, "new key not endorsed by the pinned one", _CHANNEL),
     "E_KEY_FORK": CodeRow(UntrustedKeyError, "second key with this serial", _CHANNEL),
-    "E_EXPIRED": CodeRow(
-        PolicyError, "expired: {detail}", "check the clock; get a newer bundle"
-    ),
-    "E_NOT_YET_VALID": CodeRow(
-        PolicyError, "not valid yet: {detail}", "check the clock; get a newer bundle"
-    ),
-    "E_ROLLBACK": CodeRow(
-        RollbackError, "older than sequence {expected} seen before", "tell the provider"
-    ),
-    "E_EQUIVOCATION": CodeRow(
-        RollbackError, "different from sequence {expected} seen before", "tell the provider"
-    ),
+    "E_EXPIRED": CodeRow(PolicyError, "expired: {detail}", "check the clock; get a newer bundle"),
+    "E_NOT_YET_VALID": CodeRow(PolicyError, "not valid yet: {detail}", "check the clock; get a newer bundle"),
+    "E_ROLLBACK": CodeRow(RollbackError, "older than sequence {expected} seen before", "tell the provider"),
+    "E_EQUIVOCATION": CodeRow(RollbackError, "different from sequence {expected} seen before", "tell the provider"),
     "E_BUNDLE_REVOKED": CodeRow(PolicyError, "bundle withdrawn: {detail}", "use the successor"),
-    "E_REVOCATION_ROLLBACK": CodeRow(
-        RollbackError, "revocation list older than the stored one", "use the newer list"
-    ),
+    "E_REVOCATION_ROLLBACK": CodeRow(RollbackError, "revocation list older than the stored one", "use the newer list"),
     "E_AUDIENCE": CodeRow(PolicyError, "not addressed to you", "see content-client inspect"),
     "E_USAGE": CodeRow(PolicyError, "terms not acknowledged", "see content-client inspect"),
     "E_BASE": CodeRow(
@@ -275,31 +253,21 @@ CODES: dict[str, CodeRow] = {
         "base bundle missing or different: {detail}",
         "use the adapter with the bundle it was made for; see content-client inspect",
     ),
-    "E_LOCAL_ONLY": CodeRow(
-        PolicyError, "weights marked local-only", "export a shareable adapter"
-    ),
+    "E_LOCAL_ONLY": CodeRow(PolicyError, "weights marked local-only", "export a shareable adapter"),
     "E_LINT": CodeRow(PolicyError, "private detail found in {member}: {detail}", "clean it"),
     "E_TENSOR_HEADER": CodeRow(TensorError, "tensor table of {member} malformed: {detail}", _DROP),
     "E_TENSOR_SHAPE": CodeRow(TensorError, "tensor table of {member} different: {detail}", _DROP),
-    "E_TENSOR_VALUE": CodeRow(
-        TensorError, "tensor in {member} not finite or too large: {detail}", _DROP
-    ),
+    "E_TENSOR_VALUE": CodeRow(TensorError, "tensor in {member} not finite or too large: {detail}", _DROP),
     "E_SELFTEST": CodeRow(
         TensorError,
         "model output differs from the provider's self-test",
         "report versions and device",
     ),
-    "E_NOT_RECIPIENT": CodeRow(
-        KeyFileError, "not encrypted to your key", "send your age1... line to the provider"
-    ),
+    "E_NOT_RECIPIENT": CodeRow(KeyFileError, "not encrypted to your key", "send your age1... line to the provider"),
     "E_DECRYPT": CodeRow(KeyFileError, "ciphertext damaged", _AGAIN),
     "E_NO_AGE": CodeRow(EnvironmentMissingError, "pyrage is not installed", "pip install pyrage"),
-    "E_KEYFILE": CodeRow(
-        KeyFileError, "cannot use key file: {detail}", "run chmod 600 on the file and try again"
-    ),
-    "E_IO": CodeRow(
-        StorageError, "cannot read or write: {detail}", "free space; nothing was changed"
-    ),
+    "E_KEYFILE": CodeRow(KeyFileError, "cannot use key file: {detail}", "run chmod 600 on the file and try again"),
+    "E_IO": CodeRow(StorageError, "cannot read or write: {detail}", "free space; nothing was changed"),
 }
 """Every code of B-45."""
 
@@ -330,6 +298,4 @@ def problem(
     """
     row = CODES[code]
     what = row.sentence.format(detail=detail, member=member, expected=expected, got=got)
-    return row.kind(
-        what, why=why, fix=fix, code=code, member=member, expected=expected, got=got
-    )
+    return row.kind(what, why=why, fix=fix, code=code, member=member, expected=expected, got=got)

@@ -2,8 +2,8 @@
 
 Frozen dataclasses; their type hints are the schema that ``schema.py`` enforces.
 Rules kept here: fields that belong to one kind of bundle only are required
-there and refused in the other; the privacy statement is generated (B-19, P-84);
-an epsilon stands beside its delta and unit or nowhere (P-2).
+there and refused in the other; the privacy card tells the truth (``privacy.py``,
+whose classes are part of the manifest and can be imported from here).
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,16 @@ from typing import Annotated, Literal, Self
 
 from protocol.canonical import dump_json, parse_json
 from protocol.errors import problem
+from protocol.privacy import (
+    KINDS,
+    MANIFEST,
+    DpStatement,
+    Kind,
+    MemorisationAudit,
+    PrivacyCard,
+    TrainingData,
+    privacy_statement,
+)
 from protocol.schema import (
     Bound,
     Count,
@@ -32,6 +42,7 @@ __all__ = [
     "BaseInfo",
     "BundleInfo",
     "DpStatement",
+    "Dtype",
     "Federation",
     "Figure",
     "FileEntry",
@@ -55,31 +66,15 @@ __all__ = [
     "privacy_statement",
 ]
 
-MANIFEST = "manifest.json"
-"""Name of the member that holds the manifest."""
 FORMAT_VERSION = "1.0"
 """Version that this package writes; it reads every 1.x without unknown critical features."""
 
-Kind = Literal["encoder-adapter", "style-bundle"]
-KINDS: tuple[Kind, ...] = ("encoder-adapter", "style-bundle")
-"""Both kinds of bundle: ``.mdfa`` and ``.mdfy``."""
+Dtype = Literal["BF16", "F16", "F32"]
 
-_Uuid = Annotated[
-    str, Bound(pattern=r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-]
+_Uuid = Annotated[str, Bound(pattern=r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")]
 _Path = Annotated[str, Bound(longest=100)]
 _TensorName = Annotated[str, Bound(pattern=r"[A-Za-z0-9_.]{1,200}")]
 _Url = Annotated[str, Bound(pattern=r"https?://[!-~]+", longest=500)]
-
-_TRACES = (
-    "without differential privacy. It can contain recognisable traces of them. "
-    "The figures below are attacks that were tried, not a bound."
-)
-_WITHOUT_DP: dict[Kind, str] = {
-    "style-bundle": f"This model was trained on the style images {_TRACES}",
-    "encoder-adapter": f"This adapter was trained on photos {_TRACES}",
-}
-_NOT_MEASURED = "Leakage was not measured: no attack was tried."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +109,7 @@ class ProviderInfo:
 class TensorInfo:
     """Type and shape of one stored tensor."""
 
-    dtype: Literal["BF16", "F16", "F32"]
+    dtype: Dtype
     shape: tuple[Positive, ...]
 
 
@@ -198,65 +193,6 @@ class Usage:
     prohibited: tuple[Line, ...] = ()
     requires_acknowledgement: bool = False
     audience: tuple[Line, ...] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """What the weights were trained on, without a word that singles out an image (P-83)."""
-
-    number_of_images: Line
-    """A band such as ``100 to 999``, or ``not stated``."""
-    contains_faces: bool
-    basis: Line
-    """Consent or licence that allowed the training."""
-    classification: Literal["confidential", "licensed", "public"]
-    """P-71; undeclared data is confidential."""
-    retention: Line
-
-
-@dataclass(frozen=True, kw_only=True)
-class DpStatement:
-    """Differential privacy: not applied, or everything that an epsilon needs (P-2)."""
-
-    applied: bool
-    unit: Line | None = None
-    adjacency: Line | None = None
-    epsilon: Annotated[float, Bound(low=0)] | None = None
-    delta: Annotated[float, Bound(low=0, high=1)] | None = None
-    sampling_rate: Annotated[float, Bound(low=0, high=1)] | None = None
-    noise_multiplier: Annotated[float, Bound(low=0)] | None = None
-    max_grad_norm: Annotated[float, Bound(low=0)] | None = None
-    steps: Positive | None = None
-    accountant: Line | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a partial statement."""
-        stated = [value is not None for name, value in vars(self).items() if name != "applied"]
-        if stated != [self.applied] * len(stated):
-            raise problem(
-                "E_MANIFEST",
-                member=MANIFEST,
-                detail="rule P-2: an applied DP statement has all fields, any other has none",
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemorisationAudit:
-    """Whether leakage of training images was measured (P-83)."""
-
-    status: Literal["not measured"]
-    critic_shipped: bool
-    """The discriminator is part of the bundle; it has seen the training images."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrivacyCard:
-    """What can leak, said truthfully; ``statement`` comes from ``privacy_statement``."""
-
-    training_data: TrainingData
-    dp: DpStatement
-    statement: Text
-    memorisation_audit: MemorisationAudit | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -383,18 +319,10 @@ class Manifest:
             "federation": self.federation is None or adapter,
         }
         for name in (name for name, right in belongs.items() if not right):
-            raise problem(
-                "E_MANIFEST", member=MANIFEST, detail=f"rule B-16: field {name!r} in {self.kind}"
-            )
+            raise problem("E_MANIFEST", member=MANIFEST, detail=f"rule B-16: field {name!r} in {self.kind}")
         if not self.bundle.not_before < self.bundle.expires:
             raise problem("E_MANIFEST", member=MANIFEST, detail="itself: ends before it begins")
-        truth = _WITHOUT_DP[self.kind]
-        if not self.privacy.dp.applied and not self.privacy.statement.startswith(truth):
-            raise problem(
-                "E_MANIFEST",
-                member=MANIFEST,
-                detail="rule B-19: the statement does not say that no differential privacy ran",
-            )
+        self.privacy.check_statement(self.kind)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -428,21 +356,3 @@ class Manifest:
         data = dump_json(value)
         self.from_bytes(data)
         return data
-
-
-def privacy_statement(kind: Kind, dp: DpStatement) -> str:
-    """Say in plain words what protects the training images, and what does not (B-19, P-84).
-
-    Args:
-        kind: What was trained: a style bundle on style images, an adapter on photos.
-        dp: The DP statement.
-
-    Returns:
-        One paragraph for ``PrivacyCard.statement``.
-    """
-    if dp.applied:
-        return (
-            f"This model was trained with differential privacy: epsilon {dp.epsilon:g} at delta "
-            f"{dp.delta:g}, unit {dp.unit}, adjacency {dp.adjacency}, accountant {dp.accountant}."
-        )
-    return f"{_WITHOUT_DP[kind]} {_NOT_MEASURED}"

@@ -12,7 +12,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -41,9 +41,7 @@ _MAX_ITEMS = 4096
 _MAX_TEXT = 4096
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 # C0, DEL, C1; line and paragraph separators; zero-width and direction marks; byte order mark.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]"  # noqa: RUF001, PLE2502, PLE2515
-)
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +57,8 @@ class Bound:
     high: float = MAX_INTEGER
     """Largest number."""
 
+
+_PLAIN = Bound()
 
 Text = Annotated[str, Bound()]
 """Free text of one paragraph, at most 4096 characters, may be empty."""
@@ -119,10 +119,7 @@ def _decode_record(record: type, value: Json, where: str) -> object:
     for name in sorted(required - value.keys()):
         _fail(where, f"lacks the field {name!r}")
     separator = "." if ":" in where else ":"
-    decoded = {
-        name: _decode(_hints(record)[name], item, f"{where}{separator}{name}")
-        for name, item in value.items()
-    }
+    decoded = {name: _decode(_hints(record)[name], item, f"{where}{separator}{name}") for name, item in value.items()}
     return record(**decoded)
 
 
@@ -133,14 +130,16 @@ def _optional(hint: Any) -> bool:  # noqa: ANN401 - a type hint has no type
 def _decode_list(hint: Any, value: Json, where: str) -> tuple[object, ...]:  # noqa: ANN401
     if not isinstance(value, list) or len(value) > _MAX_ITEMS:
         _fail(where, f"must be a list of at most {_MAX_ITEMS}")
-    return tuple(_decode(hint, item, f"{where}[{index}]") for index, item in enumerate(value))
+    kind = typing.get_args(hint)[0]
+    return tuple(_decode(kind, item, f"{where}[{index}]") for index, item in enumerate(value))
 
 
 def _decode_table(hint: Any, value: Json, where: str) -> dict[str, object]:  # noqa: ANN401
     if not isinstance(value, dict) or len(value) > _MAX_ITEMS:
         _fail(where, f"must be an object of at most {_MAX_ITEMS} fields")
+    kind = typing.get_args(hint)[1]
     return {
-        cast("str", _decode(Line, key, where)): _decode(hint, item, f"{where}[{key[:40]!r}]")
+        cast("str", _decode(Line, key, where)): _decode(kind, item, f"{where}[{key[:40]!r}]")
         for key, item in value.items()
     }
 
@@ -178,30 +177,40 @@ def _check_bound(bound: Bound, value: object, where: str) -> None:
         _fail(where, f"must be from {bound.low:g} to {bound.high:g}")
 
 
+def _decode_bounded(hint: Any, value: Json, where: str) -> object:  # noqa: ANN401
+    plain, bound = typing.get_args(hint)
+    decoded = _decode(plain, value, where)
+    _check_bound(bound, decoded, where)
+    return decoded
+
+
+def _decode_choice(hint: Any, value: Json, where: str) -> object:  # noqa: ANN401
+    choices = typing.get_args(hint)
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        _fail(where, f"must be one of {', '.join(map(repr, choices))}")
+    return value
+
+
+_BY_ORIGIN: dict[object, Callable[[Any, Json, str], object]] = {
+    Annotated: _decode_bounded,
+    Literal: _decode_choice,
+    Mapping: _decode_table,
+    tuple: _decode_list,
+    types.UnionType: _decode_union,
+    typing.Union: _decode_union,
+}
+
+
 def _decode(hint: Any, value: Json, where: str) -> object:  # noqa: ANN401
     if isinstance(value, str) and _UNSAFE.search(value):
         _fail(where, "holds a control or direction character")
-    origin = typing.get_origin(hint)
-    arguments = typing.get_args(hint)
-    if origin is Annotated:
-        decoded = _decode(arguments[0], value, where)
-        _check_bound(arguments[1], decoded, where)
-        return decoded
-    if origin is Literal:
-        if not any(type(value) is type(choice) and value == choice for choice in arguments):
-            _fail(where, f"must be one of {', '.join(map(repr, arguments))}")
-        return value
-    if origin is tuple:
-        return _decode_list(arguments[0], value, where)
-    if origin is Mapping:
-        return _decode_table(arguments[1], value, where)
-    if origin is types.UnionType or origin is typing.Union:
-        return _decode_union(hint, value, where)
+    compound = _BY_ORIGIN.get(typing.get_origin(hint))
+    if compound:
+        return compound(hint, value, where)
     if dataclasses.is_dataclass(hint):
         return _decode_record(cast("type", hint), value, where)
     decoded = _decode_plain(hint, value, where)
-    if hint in {str, int, float}:
-        _check_bound(Bound(), decoded, where)
+    _check_bound(_PLAIN, decoded, where)
     return decoded
 
 

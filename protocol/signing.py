@@ -31,7 +31,7 @@ from protocol.dsse import (
     decode_base64,
     encode_base64,
 )
-from protocol.errors import KeyFileError, MalformedBundleError, problem
+from protocol.errors import MalformedBundleError, problem
 from protocol.manifest import ProviderInfo
 from protocol.schema import Bound, Hex64, Line, Positive, Text, decode, encode
 from protocol.storage import PRIVATE, atomic_writer, read_file
@@ -74,16 +74,12 @@ def generate_key() -> PrivateKey:
 
 def public_der(key: PublicKey) -> bytes:
     """Return the DER SubjectPublicKeyInfo of a key."""
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def public_pem(key: PublicKey) -> bytes:
     """Return the PEM SubjectPublicKeyInfo of a key."""
-    return key.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def fingerprint(key: PublicKey) -> str:
@@ -101,9 +97,7 @@ def _unusable(path: Path | str, detail: str, fix: str = "check which file this i
     return problem("E_KEYFILE", detail=f"{path}: {detail}", fix=fix)
 
 
-def load_private_key(
-    path: Path, passphrase: str | Callable[[], str] | None = None
-) -> PrivateKey:
+def load_private_key(path: Path, passphrase: str | Callable[[], str] | None = None) -> PrivateKey:
     """Read a private key file.
 
     Args:
@@ -133,9 +127,7 @@ def _parse_private_key(data: bytes, path: Path) -> PrivateKey:
     return as_private(key)
 
 
-def save_private_key(
-    path: Path, key: PrivateKey, passphrase: str | None, *, overwrite: bool = False
-) -> None:
+def save_private_key(path: Path, key: PrivateKey, passphrase: str | None, *, overwrite: bool = False) -> None:
     """Write a private key file with mode 0600 and read it back before returning (B-32).
 
     Args:
@@ -251,7 +243,7 @@ def _check_record(record: KeyRecord, der: bytes, source: str) -> None:
         raise _unusable(source, "contradicts itself", "ask the provider for a new key file")
 
 
-def issue_provider_key(  # noqa: PLR0913 - one argument per field of the file
+def issue_provider_key(
     key: PrivateKey,
     *,
     name: str,

@@ -9,11 +9,10 @@ and refused if the two differ.
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Self, cast
+from typing import Literal, NoReturn, Self
 
-from protocol.canonical import Json, dump_json, parse_json, same_json
+from protocol.canonical import Json, dump_json, parse_json, pick, same_json
 from protocol.container import SIGNATURE
 from protocol.dsse import Envelope, PrivateKey
 from protocol.errors import MalformedBundleError, problem
@@ -70,14 +69,10 @@ class Statement:
 
     def _to_json(self) -> Json:
         digests = b"".join(bytes.fromhex(resource.digest) for resource in self.resources)
-        resources: list[Json] = [
-            {"algorithm": "sha256", **vars(resource)} for resource in self.resources
-        ]
+        resources: list[Json] = [{"algorithm": "sha256", **vars(resource)} for resource in self.resources]
         return {
             "_type": _STATEMENT_TYPE,
-            "subject": [
-                {"name": self.kind, "digest": {"sha256": hashlib.sha256(digests).hexdigest()}}
-            ],
+            "subject": [{"name": self.kind, "digest": {"sha256": hashlib.sha256(digests).hexdigest()}}],
             "predicateType": _PREDICATE_TYPE,
             "predicate": {
                 "serialization": _SERIALIZATION,
@@ -95,10 +90,9 @@ class Statement:
         """
         try:
             value = parse_json(payload, member="statement")
-            predicate = value["predicate"]  # type: ignore[index, call-overload]
-            kind = predicate["mdfy"]["kind"]
-            resources = tuple(_read_resource(item) for item in predicate["resources"])
-        except (TypeError, LookupError, MalformedBundleError) as error:
+            kind = pick(value, "predicate", "mdfy", "kind")
+            resources = _read_resources(pick(value, "predicate", "resources"))
+        except (LookupError, MalformedBundleError) as error:
             raise problem("E_STATEMENT", detail="B-11", why=f"not a statement: {error}") from error
         if kind not in KINDS:
             _refuse(f"unknown kind {ascii(kind)[:40]}")
@@ -115,10 +109,23 @@ def _refuse(why: str) -> NoReturn:
     raise problem("E_STATEMENT", detail="B-11", why=why)
 
 
-def _read_resource(item: Json) -> Resource:
-    fields = dict(cast("dict[str, Json]", item))
-    fields.pop("algorithm")  # compared with the profile later
-    return decode(Resource, fields, member="resource")
+@dataclass(frozen=True, kw_only=True)
+class _SignedResource(Resource):
+    """One entry of the statement, which names its algorithm besides."""
+
+    algorithm: Literal["sha256"] = "sha256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Resources:
+    """The part of the statement that may vary."""
+
+    resources: tuple[_SignedResource, ...]
+
+
+def _read_resources(value: Json) -> tuple[Resource, ...]:
+    signed = decode(_Resources, {"resources": value}, member="statement").resources
+    return tuple(Resource(name=item.name, digest=item.digest, size=item.size, crc32=item.crc32) for item in signed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,11 +162,10 @@ class SignatureRecord:
         """
         try:
             value = parse_json(data, member=SIGNATURE)
-            material = value["verificationMaterial"]  # type: ignore[index, call-overload]
-            hint = material["publicKey"]["hint"]
-            body = value["dsseEnvelope"]  # type: ignore[index, call-overload]
+            hint = pick(value, "verificationMaterial", "publicKey", "hint")
+            body = pick(value, "dsseEnvelope")
             envelope = Envelope.from_json(body, payload_type=PAYLOAD_TYPE)
-        except (TypeError, LookupError, ValueError, MalformedBundleError) as error:
+        except (LookupError, ValueError, MalformedBundleError) as error:
             raise problem("E_SIG_FORMAT", member=SIGNATURE, detail=str(error)) from error
         record = cls(hint=str(hint), envelope=envelope)
         if not _HINT.fullmatch(record.hint) or not same_json(record._to_json(), value):

@@ -54,9 +54,7 @@ def _advice(error: OSError) -> str:
 
 
 def _refuse_existing(path: Path) -> StorageError:
-    return StorageError(
-        f"cannot write {path}: it exists", fix="choose another name, or add --overwrite"
-    )
+    return StorageError(f"cannot write {path}: it exists", fix="choose another name, or add --overwrite")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -127,9 +125,10 @@ def atomic_writer(path: Path, *, mode: int = PUBLIC, overwrite: bool = False) ->
         if not overwrite and os.path.lexists(path):
             raise _refuse_existing(path)
         descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+        os.close(descriptor)  # opened again below under its name, which callers may read from
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w+b") as stream, storage_errors(path):
+        with temporary.open("w+b") as stream, storage_errors(path):
             yield stream
             stream.flush()
             temporary.chmod(mode)

@@ -8,18 +8,20 @@ metadata absent or ``{"format": "pt"}``.
 
 import math
 import re
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from protocol.canonical import Json, parse_json
 from protocol.errors import ProtocolError, problem
-from protocol.manifest import TensorInfo
+from protocol.manifest import Dtype, TensorInfo
 
-__all__ = ["MAX_HEADER", "header_size", "read_tensor_header"]
+__all__ = ["HEADER_LENGTH", "MAX_HEADER", "read_tensor_header"]
 
 MAX_HEADER = 1 << 20
 """Most bytes of the JSON part of the header."""
 
-_LENGTH = 8  # the file begins with the length of the JSON part, little-endian
+HEADER_LENGTH = 8
+"""A file begins with the length of the JSON part, in so many bytes, little-endian."""
+
 _MAX_TENSORS = 4096
 _MAX_RANK = 8
 _MAX_DIMENSION = 1 << 31
@@ -33,20 +35,12 @@ def _fail(member: str, detail: str) -> NoReturn:
     raise problem("E_TENSOR_HEADER", member=member, detail=detail)
 
 
-def header_size(start: bytes, *, member: str) -> int:
-    """Return how many bytes at the start of a safetensors file are its header.
-
-    Args:
-        start: At least the first eight bytes of the file.
-        member: Name of the file in error messages.
-
-    Raises:
-        TensorError: E_TENSOR_HEADER, too short or too long.
-    """
-    length = int.from_bytes(start[:_LENGTH], "little")
-    if len(start) < _LENGTH or not 0 < length <= MAX_HEADER:
+def _header_size(start: bytes, member: str) -> int:
+    """Return how many bytes at the start of the file are its header."""
+    length = int.from_bytes(start[:HEADER_LENGTH], "little")
+    if len(start) < HEADER_LENGTH or not 0 < length <= MAX_HEADER:
         _fail(member, f"header length {length}")
-    return _LENGTH + length
+    return HEADER_LENGTH + length
 
 
 def _read_json(header: bytes, member: str) -> dict[str, Json]:
@@ -77,7 +71,7 @@ def _read_entry(name: str, entry: Json, end: int, member: str) -> tuple[TensorIn
     dtype = entry["dtype"]
     shape = _whole_numbers(entry["shape"], 1, _MAX_DIMENSION)
     span = _whole_numbers(entry["data_offsets"], 0, end)
-    if dtype not in ("BF16", "F16", "F32"):
+    if not isinstance(dtype, str) or dtype not in _WIDTH:
         _fail(member, f"type of {name}")
     if shape is None or len(shape) > _MAX_RANK:
         _fail(member, f"shape of {name}")
@@ -85,7 +79,7 @@ def _read_entry(name: str, entry: Json, end: int, member: str) -> tuple[TensorIn
         _fail(member, f"offsets of {name}")
     if span[1] - span[0] != math.prod(shape) * _WIDTH[dtype]:
         _fail(member, f"size of {name}")
-    return TensorInfo(dtype=dtype, shape=shape), span[0], span[1]
+    return TensorInfo(dtype=cast("Dtype", dtype), shape=shape), span[0], span[1]
 
 
 def read_tensor_header(start: bytes, *, size: int, member: str) -> dict[str, TensorInfo]:
@@ -102,10 +96,10 @@ def read_tensor_header(start: bytes, *, size: int, member: str) -> dict[str, Ten
     Raises:
         TensorError: E_TENSOR_HEADER, a rule of the module is broken.
     """
-    data_start = header_size(start, member=member)
+    data_start = _header_size(start, member)
     if data_start > min(len(start), size):
         _fail(member, "header ends after the file")
-    table = _read_json(start[_LENGTH:data_start], member)
+    table = _read_json(start[HEADER_LENGTH:data_start], member)
     if table.pop("__metadata__", _METADATA) != _METADATA:
         _fail(member, "metadata")
     if not 1 <= len(table) <= _MAX_TENSORS:

@@ -13,11 +13,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from protocol.canonical import MAX_JSON, Json, dump_json, parse_json
-from protocol.errors import MalformedBundleError, UntrustedKeyError, problem
-from protocol.schema import Line, decode, encode
+from protocol.canonical import MAX_JSON, dump_json, parse_json
+from protocol.errors import ProtocolError, UntrustedKeyError, problem
+from protocol.schema import Bound, Line, decode, encode
 from protocol.signing import ProviderKey, PublicKey, Role
 from protocol.storage import PRIVATE, atomic_writer, exclusive_lock, read_file, storage_errors
 
@@ -66,17 +66,43 @@ class PinnedKey:
 
 @dataclass(frozen=True, kw_only=True)
 class _PinEntry:
-    """One entry of ``pins.json``, besides the key file itself."""
+    """One entry of ``pins.json``."""
 
     label: Line
     roles: tuple[Role, ...]
+    key: Annotated[str, Bound(longest=16384)]
+    """The ``.mdfykey`` document; its own signature is checked whenever it is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _PinFile:
-    """Head of ``pins.json``."""
+    """Contents of ``pins.json``."""
 
+    pins: tuple[_PinEntry, ...]
     format: Literal["mdfy-pins/1"] = "mdfy-pins/1"
+
+
+def _parse_pins(data: bytes) -> tuple[PinnedKey, ...]:
+    file = decode(_PinFile, parse_json(data, member=_PINS), member=_PINS)
+    return tuple(_pin(_parse_key(entry.key), entry.label, entry.roles) for entry in file.pins)
+
+
+def _parse_key(document: str) -> ProviderKey:
+    return ProviderKey.from_json(parse_json(document.encode("utf-8"), member=_PINS), source=_PINS)
+
+
+def _dump_pins(pins: Sequence[PinnedKey]) -> bytes:
+    entries = tuple(
+        _PinEntry(
+            label=pin.label,
+            roles=pin.roles,
+            key=dump_json(pin.key.envelope.to_json()).decode("utf-8"),
+        )
+        for pin in pins
+    )
+    data = dump_json(encode(_PinFile(pins=entries)))
+    _parse_pins(data)  # a label that could not be read back must not lock the store
+    return data
 
 
 def _pin(key: ProviderKey, label: str | None, roles: Sequence[Role] | None) -> PinnedKey:
@@ -137,9 +163,7 @@ class TrustStore:
         """
         return next((pin for pin in self._read() if pin.key.hint == hint), None)
 
-    def add(
-        self, key: ProviderKey, *, label: str | None = None, roles: Sequence[Role] | None = None
-    ) -> PinnedKey:
+    def add(self, key: ProviderKey, *, label: str | None = None, roles: Sequence[Role] | None = None) -> PinnedKey:
         """Pin a key. Who calls this has compared its fingerprint (B-34).
 
         Pinning the same key again replaces its label and roles.
@@ -193,9 +217,7 @@ class TrustStore:
 
         self._change(change)
         if not removed:
-            raise UntrustedKeyError(
-                f"no pinned key is called {name}", fix="content-client trust list"
-            )
+            raise UntrustedKeyError(f"no pinned key is called {name}", fix="content-client trust list")
         return removed[0]
 
     def _read(self) -> tuple[PinnedKey, ...]:
@@ -204,17 +226,15 @@ class TrustStore:
             return ()
         data = read_file(path, limit=MAX_JSON, private=True)
         try:
-            return _parse_pins(parse_json(data, member=_PINS))
-        except (MalformedBundleError, TypeError, LookupError) as error:
+            return _parse_pins(data)
+        except ProtocolError as error:
             raise problem(
                 "E_KEYFILE",
                 detail=f"{path} is damaged: {error}",
                 fix="move the file away and pin the keys again",
             ) from error
 
-    def _change(
-        self, change: Callable[[tuple[PinnedKey, ...]], tuple[PinnedKey, ...]]
-    ) -> None:
+    def _change(self, change: Callable[[tuple[PinnedKey, ...]], tuple[PinnedKey, ...]]) -> None:
         with storage_errors(self._folder):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with exclusive_lock(self._folder / _LOCK):
@@ -232,7 +252,5 @@ class _MemoryStore(TrustStore):
     def _read(self) -> tuple[PinnedKey, ...]:
         return self._pins
 
-    def _change(
-        self, change: Callable[[tuple[PinnedKey, ...]], tuple[PinnedKey, ...]]
-    ) -> None:
+    def _change(self, change: Callable[[tuple[PinnedKey, ...]], tuple[PinnedKey, ...]]) -> None:
         self._pins = change(self._pins)

@@ -1,0 +1,1 @@
+"""``content-client``: one file per command."""

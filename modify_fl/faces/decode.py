@@ -8,7 +8,6 @@ made square and resized by one function, antialiased bicubic on uint8, once.
 
 import importlib
 import importlib.util
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from modify_fl.errors import DataError, ShapeError
-from protocol.errors import StorageError
+from protocol.storage import atomic_writer, storage_errors
 
 __all__ = ["MAX_PIXELS", "Picture", "decode_image", "fit_square", "read_picture", "save_png"]
 
@@ -77,9 +76,7 @@ def decode_image(source: str | Path | bytes | BinaryIO, *, name: str = "") -> ND
     return read_picture(source, name=name).pixels
 
 
-def read_picture(
-    source: str | Path | bytes | BinaryIO, *, name: str = "", max_pixels: int = MAX_PIXELS
-) -> Picture:
+def read_picture(source: str | Path | bytes | BinaryIO, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode one picture of any format users bring (U-60).
 
     The EXIF orientation is applied first; grey, palette, CMYK, 16-bit and float
@@ -113,9 +110,7 @@ def read_picture(
     except UnidentifiedImageError as error:
         raise _unidentified(stream, name) from error
     except Exception as error:  # decoders raise anything on hostile bytes, and one file must not end a run
-        raise DataError(
-            f"cannot read {name}", why=_reason(error), fix="replace the file or take it out"
-        ) from error
+        raise DataError(f"cannot read {name}", why=_reason(error), fix="replace the file or take it out") from error
 
 
 def fit_square(pixels: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
@@ -153,23 +148,16 @@ def save_png(pixels: NDArray[np.uint8], path: Path, *, text: Mapping[str, str] |
         ShapeError: ``pixels`` is not uint8 [H, W, 3].
         StorageError: The file cannot be written.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:  # noqa: PLR2004 - RGB
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         got = f"{pixels.dtype} {list(pixels.shape)}"
         raise ShapeError("a picture to save must be uint8 [H, W, 3]", expected="uint8 [H, W, 3]", got=got)
     chunks = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         chunks.add_itxt(key, value)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", pnginfo=chunks)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}", why=_reason(error)) from error
+    with atomic_writer(path, overwrite=True) as stream:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", pnginfo=chunks)
 
 
 def _read(stream: str | Path | BinaryIO, name: str, max_pixels: int) -> Picture:
@@ -180,9 +168,8 @@ def _read(stream: str | Path | BinaryIO, name: str, max_pixels: int) -> Picture:
         image.load()
         profile = image.info.get("icc_profile")
         upright = _upright(image)
-        upright.info["transparency"] = image.info.get("transparency")
-        if upright.info["transparency"] is None:
-            del upright.info["transparency"]
+        if "transparency" in image.info:
+            upright.info["transparency"] = image.info["transparency"]
         rgb, note = _to_srgb(_to_eight_bits(upright, name), profile)
         return Picture(pixels=np.array(rgb), notes=notes + note)  # [H, W, 3]
 

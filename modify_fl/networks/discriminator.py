@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from modify_fl.config import NetworkConfig
 from modify_fl.errors import ShapeError
 from modify_fl.networks.layers import EqualConv2d, EqualLinear, seeded
-from modify_fl.ops import blur, downsample2d, float32_region, minibatch_std
+from modify_fl.ops import blur, downsample2d, float32_region, minibatch_std, widen
 
 __all__ = ["FEATURE_LEVELS", "Discriminator", "build_discriminator"]
 
@@ -104,7 +104,7 @@ class Discriminator(nn.Module):
             x = minibatch_std(x, self._group)  # [N, C + 1, 4, 4]
         x = self.conv(x)  # [N, C, 4, 4]
         with float32_region(x):
-            score: Tensor = self.score(self.dense(x.float().flatten(1)))  # [N, 1]
+            score: Tensor = self.score(self.dense(widen(x).flatten(1)))  # [N, 1]
         return score
 
 

@@ -1,10 +1,14 @@
-"""Equalised layers of generator, remapping network and discriminator (M-15, M-21).
+"""Parts that several networks share.
 
-Weights are drawn from the standard normal distribution and scaled by
-1 / sqrt(fan_in) when they are used, so that Adam moves every layer at the same
-relative speed. The encoder has its own convention (M-19) and uses none of this.
+Equalised layers (M-15, M-21): weights are drawn from the standard normal
+distribution and scaled by 1 / sqrt(fan_in) when they are used, so that Adam
+moves every layer at the same relative speed. The compact encoder has its own
+convention (M-19) and uses none of them; what both encoders have in common is
+how they reduce the picture and which level of the pyramid a row reads (M-18,
+M-20).
 
-Letters: N batch, I and O channels in and out, H side, k kernel side.
+Letters: N batch, I and O channels in and out, H side, k kernel side, R
+resolution, S side of an encoder's input.
 """
 
 import contextlib
@@ -16,9 +20,55 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modify_fl import streams
+from modify_fl.errors import ShapeError
 from modify_fl.ops import LEAKY_GAIN, leaky_relu
 
-__all__ = ["EqualConv2d", "EqualLinear", "seeded"]
+__all__ = [
+    "PYRAMID_STRIDES",
+    "EqualConv2d",
+    "EqualLinear",
+    "encoder_input",
+    "encoder_side",
+    "level_of_row",
+    "seeded",
+]
+
+PYRAMID_STRIDES = (16, 8, 4)
+"""Strides of the three levels of an encoder's pyramid, coarse first (M-18)."""
+
+_FIRST_ROWS = (0, 3, 7)
+_ENCODER_MAX = 256
+
+
+def level_of_row(row: int) -> int:
+    """Return the pyramid level that row ``row`` of a code reads: 0 coarse, 1 middle, 2 fine (M-18, M-20)."""
+    return sum(row >= first for first in _FIRST_ROWS) - 1
+
+
+def encoder_side(resolution: int) -> int:
+    """Return S, the side of what an encoder looks at: min(R, 256) (M-18)."""
+    return min(resolution, _ENCODER_MAX)
+
+
+def encoder_input(x: Tensor, resolution: int) -> Tensor:
+    """Check pictures and reduce them to the encoder's side with the filter of M-49.
+
+    Args:
+        x: [N, 3, R, R] in [-1, 1].
+        resolution: R.
+
+    Returns:
+        [N, 3, S, S] in ``channels_last``.
+
+    Raises:
+        ShapeError: ``x`` is not [N, 3, R, R].
+    """
+    if x.ndim != 4 or x.shape[1:] != (3, resolution, resolution):
+        raise ShapeError(f"expected pictures [N, 3, {resolution}, {resolution}], got {tuple(x.shape)}")
+    side = encoder_side(resolution)
+    if side < resolution:
+        x = functional.interpolate(x, size=side, mode="bicubic", antialias=True, align_corners=False)  # [N, 3, S, S]
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 @contextlib.contextmanager
@@ -58,6 +108,14 @@ class EqualLinear(nn.Module):
         """Map [N, I] to [N, O]."""
         y = functional.linear(x, self.weight * self._gain, self.bias * self._bias_gain)  # [N, O]
         return leaky_relu(y) if self._activate else y
+
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """Return a plain layer that maps as this one does before its activation (M-19)."""
+        plain = nn.Linear(self.weight.shape[1], self.weight.shape[0], device=self.weight.device)
+        plain.weight.copy_(self.weight * self._gain)
+        plain.bias.copy_(self.bias * self._bias_gain)
+        return plain
 
 
 class EqualConv2d(nn.Module):

@@ -35,9 +35,7 @@ class MappingNetwork(nn.Module):
         super().__init__()
         if layers < 1:
             raise ConfigError(f"a mapping network needs one layer or more, got {layers}")
-        self.layers = nn.Sequential(
-            *(EqualLinear(w_dim, w_dim, lr_mul=_LR_MUL, activate=True) for _ in range(layers))
-        )
+        self.layers = nn.Sequential(*(EqualLinear(w_dim, w_dim, lr_mul=_LR_MUL, activate=True) for _ in range(layers)))
         self.w_dim = w_dim
 
     def forward(self, z: Tensor) -> Tensor:
@@ -57,4 +55,5 @@ class MappingNetwork(nn.Module):
         """
         z = torch.randn(count, self.w_dim, generator=streams.generator(seed, "w-average"))
         with torch.no_grad():
-            return self(z.to(next(self.parameters()))).mean(0)
+            w: Tensor = self(z.to(next(self.parameters())))
+        return w.mean(0)

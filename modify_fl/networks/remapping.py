@@ -8,13 +8,15 @@ offset starts at 0 here; whoever has an average code sets it to ``w_avg[k:]``
 Letters: N batch, Z width of the noise, xi style rows, W width of a row.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
 from modify_fl.config import NetworkConfig
 from modify_fl.errors import ShapeError
 from modify_fl.networks.layers import EqualLinear
-from modify_fl.ops import float32_region, pixel_norm
+from modify_fl.ops import float32_region, pixel_norm, widen
 
 __all__ = ["Remapping"]
 
@@ -30,7 +32,7 @@ class Remapping(nn.Module):
         self.layers = nn.Sequential(
             *(
                 EqualLinear(inputs, outputs, lr_mul=config.remap_lr_mul, activate=True)
-                for inputs, outputs in zip(widths, widths[1:], strict=False)
+                for inputs, outputs in itertools.pairwise(widths)
             )
         )
         self.last = EqualLinear(widths[-1], config.style_rows * config.w_dim, lr_mul=config.remap_lr_mul)
@@ -51,9 +53,9 @@ class Remapping(nn.Module):
         if z.ndim != 2 or z.shape[1] != self.z_dim:
             raise ShapeError(f"expected noise [N, {self.z_dim}], got {tuple(z.shape)}")
         with float32_region(z):
-            z = pixel_norm(z.float())
-        rows = self.last(self.layers(z))  # [N, xi W]
-        return rows.float().unflatten(1, self._rows) + self.offset  # [N, xi, W]
+            z = pixel_norm(widen(z))
+        rows: Tensor = self.last(self.layers(z))  # [N, xi W]
+        return widen(rows).reshape(-1, *self._rows) + self.offset  # [N, xi, W]
 
     @torch.no_grad()
     def scale_output(self, factor: float) -> None:

@@ -19,7 +19,7 @@ from modify_fl import streams
 from modify_fl.config import NetworkConfig
 from modify_fl.errors import ConfigError, ShapeError
 from modify_fl.networks.layers import EqualLinear
-from modify_fl.ops import LEAKY_GAIN, float32_region, leaky_relu, modulated_conv2d, upsample2d
+from modify_fl.ops import LEAKY_GAIN, float32_region, leaky_relu, modulated_conv2d, upsample2d, widen
 
 __all__ = ["FIRST_RESOLUTION", "Generator", "Noise", "StyledConv", "ToRgb", "conv_resolution", "rgb_row"]
 
@@ -67,7 +67,7 @@ class StyledConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor, noise: Noise, generator: torch.Generator | None) -> Tensor:
         """Map activations [N, I, r/up, r/up] and rows [N, W] to [N, O, r, r]."""
         with float32_region(x):
-            styles = self.affine(w.float())  # [N, I]
+            styles = self.affine(widen(w))  # [N, I]
             shift = self._shift(len(w), noise, generator) * LEAKY_GAIN
         y = modulated_conv2d(x, self.weight, styles, up=self._up, gain=LEAKY_GAIN, shift=shift)
         return leaky_relu(y)
@@ -97,9 +97,9 @@ class ToRgb(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map activations [N, I, r, r] and rows [N, W] to float32 [N, 3, r, r]."""
         with float32_region(x):
-            styles = self.affine(w.float())  # [N, I]
+            styles = self.affine(widen(w))  # [N, I]
         y = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return y.float() + self.bias[:, None, None]
+        return widen(y) + self.bias[:, None, None]
 
 
 class Generator(nn.Module):

@@ -1,0 +1,1 @@
+"""``style-provider``: one file per command."""

@@ -1,0 +1,198 @@
+"""Stage 2 on this machine, from photos to a signed adapter or finished pictures (M-33 to M-39).
+
+Photos, the critic that has seen them, and checkpoints stay in the run's folder;
+the adapter holds the trained encoder tensors and nothing about the photos.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from content_client.identity import adapter_identity
+from content_client.photos import SHEET, Record, output_names, refuse_existing, write_records
+from modify_fl.artifacts import LoadedStyle, PhotoAdapted
+from modify_fl.bundle import load_style, write_adapter
+from modify_fl.config import Budget, Runtime, StylizationConfig
+from modify_fl.console import Console, ItemsFailedError, MetricsLog, duration
+from modify_fl.data import ImageSet, load_images, to_uint8
+from modify_fl.events import TrainingEvent
+from modify_fl.faces.decode import save_png
+from modify_fl.options import run_folder
+from modify_fl.perceptual import PerceptualNets
+from modify_fl.sheet import contact_sheet
+from modify_fl.style import Style
+from modify_fl.training.runtime import resolve
+from modify_fl.training.stylization import adapt, adapt_to_photo
+from protocol.trust import TrustStore
+from protocol.verify import open_bundle
+
+__all__ = ["Adaptation", "adapt_encoder", "adapt_photos", "load"]
+
+_SHEET_ROWS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """A checked request for stage 2."""
+
+    style: LoadedStyle
+    """The verified style."""
+    bundle: Path
+    """Its file, for messages only."""
+    photos: ImageSet
+    """The photos at the style's resolution."""
+    config: StylizationConfig
+    """Weights, rates, subset."""
+    seed: int
+    """Of everything that is drawn."""
+    runtime: Runtime
+    """Device, threads, precision."""
+    require: bool
+    """Whether to refuse the replacements of M-41 and M-42."""
+    out: Path
+    """The adapter, or the folder of the pictures."""
+    overwrite: bool
+    """Whether results may be replaced."""
+
+    def nets(self) -> PerceptualNets:
+        """Return LPIPS and the face network, where found, on the device of the run."""
+        device = resolve(self.runtime, bf16=False).device
+        return PerceptualNets.find(require=self.require, device=device)
+
+
+def load(bundle: Path, photos: str | Path, console: Console) -> tuple[LoadedStyle, ImageSet]:
+    """Verify the style, then read the photos.
+
+    Args:
+        bundle: The ``.mdfy`` file.
+        photos: A folder, a ZIP file or a named data set.
+        console: Names every photo that cannot be read.
+
+    Raises:
+        ProtocolError: Verification failed; no photo was touched.
+        DataError: The photos cannot be used.
+    """
+    with open_bundle(bundle, trust=TrustStore.default(), now=datetime.now(UTC)) as verified:
+        style = load_style(verified)
+    images = load_images(photos, resolution=style.network.resolution, look="photo")
+    for name, reason in images.skipped:
+        console.warn(f"{name} left out: {reason}")
+    for name, remark in images.notes:
+        console.note(f"{name}: {remark}")
+    return style, images
+
+
+def adapt_encoder(
+    task: Adaptation, mode: Literal["offline", "online"], *, budget: Budget | None, fresh: bool, console: Console
+) -> Mapping[str, object]:
+    """Train E' on all photos and write the adapter, signed by this client's own key.
+
+    Args:
+        task: What to train on, and how.
+        mode: ``"offline"`` or ``"online"``.
+        budget: Length; the preset's number of steps if none.
+        fresh: Throw away an earlier run for this result.
+        console: Shows progress.
+
+    Returns:
+        Result of the command.
+    """
+    folder = run_folder(task.out)
+    with MetricsLog(folder / "metrics.jsonl", fresh=fresh) as metrics:
+
+        def emit(event: TrainingEvent) -> None:
+            metrics.write(event)
+            console.emit(event)
+
+        adapted = adapt(
+            task.style, task.photos, mode=mode, config=task.config, budget=budget, seed=task.seed,
+            runtime=task.runtime, nets=task.nets(), folder=folder, emit=emit, fresh=fresh,
+        )  # fmt: skip
+    key, provider = adapter_identity(TrustStore.default())
+    digest = write_adapter(task.out, adapted, style=task.style, key=key, provider=provider, overwrite=task.overwrite)
+    summary = adapted.summary
+    console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.1f} MB, stays on this machine)")
+    console.say(f"{summary.steps} steps over {len(task.photos)} photos in {duration(summary.seconds)}")
+    console.say(f"next: content-client stylize --bundle {task.bundle} --adapter {task.out} PHOTO... --out DIR")
+    return {
+        "adapter": task.out, "digest": digest, "mode": mode, "subset": adapted.subset, "photos": len(task.photos),
+        "skipped": [name for name, _ in task.photos.skipped], "steps": summary.steps,
+        "images_seen": summary.images_seen, "seconds": summary.seconds, "run": folder,
+        "losses": {"perceptual": summary.perceptual.name, "identity": summary.identity.name},
+    }  # fmt: skip
+
+
+def adapt_photos(task: Adaptation, *, keep: bool, console: Console) -> Mapping[str, object]:
+    """Adapt E' to each photo alone and write its picture D(E'(x)) (M-34, M-35).
+
+    A picture does not depend on the other photos of the folder, so a run that
+    was stopped can be repeated for the rest.
+
+    Args:
+        task: What to adapt to, and how.
+        keep: Write each photo's adapter too, marked local-only.
+        console: Shows progress.
+
+    Returns:
+        Result of the command.
+    """
+    names = [group[0] for group in output_names(task.photos.names, (task.seed,))]
+    adapters = [task.out / name.removesuffix(".png") for name in names]
+    adapters = [path.with_name(path.name + ".mdfa") for path in adapters] if keep else []
+    sheet, results = task.out / f"{SHEET}.png", task.out / "results.jsonl"
+    pictures = [task.out / name for name in names]
+    refuse_existing([*pictures, *adapters, sheet, results], overwrite=task.overwrite)
+    compute, nets = resolve(task.runtime), task.nets()
+    console.note(f"computing on {compute}")
+    for warning in nets.warnings:
+        console.warn(warning)
+    rows: list[tuple[Tensor, Tensor, Tensor]] = []
+    for index, picture in enumerate(pictures):
+        photo = task.photos.batch([index])
+        done = adapt_to_photo(task.style, photo, config=task.config, seed=task.seed, compute=compute, nets=nets)
+        after = _paint(task.style, done, photo)
+        save_png(to_uint8(after)[0], picture)
+        if keep:
+            _keep(task, done, adapters[index])
+        if len(rows) < _SHEET_ROWS:
+            rows.append((photo, Style(task.style).reconstruct(photo), after))
+        console.note(f"{names[index]}: loss {done.first_loss:.3f} to {done.last_loss:.3f}")
+    captions = task.photos.names[: len(rows)]
+    page = contact_sheet(
+        [[to_uint8(image)[0] for image in row] for row in rows], columns=["photo", "before", "after"], names=captions
+    )
+    save_png(np.asarray(page), sheet)
+    write_records(results, _records(task, names))
+    console.say(f"wrote {len(pictures)} pictures to {task.out}")
+    console.say(f"contact sheet  {sheet}")
+    result = {
+        "out": task.out, "mode": "test-time", "pictures": len(pictures), "contact_sheet": sheet, "results": results,
+        "skipped": [name for name, _ in task.photos.skipped], "adapters": adapters,
+    }  # fmt: skip
+    if task.photos.skipped:
+        why = "; ".join(f"{name}: {reason}" for name, reason in task.photos.skipped)
+        raise ItemsFailedError(f"{len(task.photos.skipped)} photos cannot be read", why=why, result=result)
+    return result
+
+
+def _paint(style: LoadedStyle, done: PhotoAdapted, photo: Tensor) -> Tensor:
+    return Style(style, done.encoder).reconstruct(photo)
+
+
+def _keep(task: Adaptation, done: PhotoAdapted, path: Path) -> None:
+    key, provider = adapter_identity(TrustStore.default())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_adapter(path, done.adapted, style=task.style, key=key, provider=provider, overwrite=task.overwrite)
+
+
+def _records(task: Adaptation, names: list[str]) -> list[Record]:
+    written = [
+        Record(photo=photo, status="written", outputs=(name,), seeds=(task.seed,))
+        for photo, name in zip(task.photos.names, names, strict=True)
+    ]
+    return written + [Record(photo=name, status="failed", reason=why) for name, why in task.photos.skipped]

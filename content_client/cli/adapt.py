@@ -1,0 +1,154 @@
+"""``content-client adapt``: stage 2 on this machine, in three modes (M-34)."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_args
+
+import typer
+
+from content_client.photos import default_photos, refuse_existing
+from modify_fl.config import PRESETS, Budget, Precision, Runtime, StylizationConfig, preset
+from modify_fl.console import Console, Verbosity, run_command
+from modify_fl.errors import ConfigError
+from modify_fl.options import (
+    BudgetOption,
+    DebugOption,
+    DeviceOption,
+    DryRunOption,
+    FreshOption,
+    JsonOption,
+    OverwriteOption,
+    PrecisionOption,
+    QuietOption,
+    RequireOption,
+    SeedOption,
+    SetOption,
+    ShowConfigOption,
+    ThreadsOption,
+    VerboseOption,
+    override,
+)
+from protocol.verify import inspect_bundle
+
+__all__ = ["adapt"]
+
+_Mode = Literal["offline", "online", "test-time"]
+_SECTION = "stylization."
+
+
+def adapt(
+    bundle: Annotated[Path, typer.Option("--bundle", metavar="FILE", help="The style: a .mdfy file.")],
+    photos: Annotated[
+        str | None,
+        typer.Option("--photos", metavar="DIR", help="Folder or ZIP file.", show_default="$MODIFY_PHOTOS or ./photos"),
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option("--mode", metavar="MODE", help="offline: shuffled; online: in order; test-time: one photo each."),
+    ] = "offline",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="PATH", help="Adapter; a folder in test-time mode.", show_default="PHOTOS.mdfa"),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep each photo's adapter too, in test-time mode.")] = False,
+    budget: BudgetOption = None,
+    seed: SeedOption = 0,
+    subset: Annotated[
+        str | None, typer.Option("--subset", metavar="PART", help="heads or all.", show_default="preset")
+    ] = None,
+    require: RequireOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = "auto",
+    settings: SetOption = None,
+    show_config: ShowConfigOption = False,
+    fresh: FreshOption = False,
+    dry_run: DryRunOption = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> int:
+    """Adapt the encoder of a style to your photos.
+
+    The modes offline and online write an adapter (.mdfa), signed by a key that
+    is made for this machine at first use. Test-time mode writes one picture per
+    photo and forgets what it learnt, unless told to keep it.
+    """
+    verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
+    console = Console("content-client", "adapt", verbosity)
+
+    def action() -> Mapping[str, object]:
+        chosen = _mode(mode, keep=keep, budget=budget)
+        changes = [*(settings or []), *([f"subset={subset}"] if subset else [])]
+        config = _config(bundle, changes)
+        if show_config:
+            console.say(json.dumps(dataclasses.asdict(config), indent=1))
+            return {"config": dataclasses.asdict(config)}
+        runtime = Runtime(device=device, threads=threads, precision=cast("Precision", precision))
+        length = Budget.parse(budget) if budget else None
+        source = photos or str(default_photos())
+        target = out or _default_out(source, chosen)
+        if chosen != "test-time":
+            refuse_existing([target], overwrite=overwrite)
+            _require_folder(target)
+
+        from content_client.adaptation import Adaptation, adapt_encoder, adapt_photos, load
+
+        style, images = load(bundle, source, console)
+        task = Adaptation(
+            style=style, bundle=bundle, photos=images, config=config, seed=seed, runtime=runtime, require=require,
+            out=target, overwrite=overwrite,
+        )  # fmt: skip
+        if dry_run:
+            return _plan(console, task.out, len(images), config, chosen, length)
+        if chosen == "test-time":
+            return adapt_photos(task, keep=keep, console=console)
+        return adapt_encoder(task, chosen, budget=length, fresh=fresh, console=console)
+
+    return run_command(console, action)
+
+
+def _mode(text: str, *, keep: bool, budget: str | None) -> _Mode:
+    if text not in get_args(_Mode):
+        raise ConfigError(f"no mode is called {text}", fix=f"use one of {', '.join(get_args(_Mode))}")
+    if keep and text != "test-time":
+        raise ConfigError("--keep belongs to test-time mode", fix="leave it out: the other modes always keep")
+    if budget and text == "test-time":
+        raise ConfigError("test-time mode takes a fixed number of steps (M-34)", fix="leave out --budget")
+    return cast("_Mode", text)
+
+
+def _config(bundle: Path, changes: list[str]) -> StylizationConfig:
+    """Return the recipe of the preset that the bundle was made with, changed as asked.
+
+    The name of a preset decides nothing about trust, so it may be read before
+    the file is verified; an unknown one gives the default preset.
+    """
+    name = inspect_bundle(bundle).manifest.provenance.training.preset
+    chosen = preset(name if name in PRESETS else next(iter(PRESETS)))
+    named = [change if change.startswith(_SECTION) else _SECTION + change for change in changes]
+    return override(chosen, named).stylization
+
+
+def _default_out(source: str, mode: _Mode) -> Path:
+    stem = Path(source).resolve().name.removesuffix(".zip")
+    return Path(f"{stem}-stylized" if mode == "test-time" else f"{stem}.mdfa")
+
+
+def _require_folder(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
+
+
+def _plan(
+    console: Console, out: Path, photos: int, config: StylizationConfig, mode: _Mode, budget: Budget | None
+) -> Mapping[str, object]:
+    steps = {"offline": config.steps, "online": config.online_steps, "test-time": config.test_time_steps}[mode]
+    length = str(budget) if budget else f"{steps} steps{' for each photo' if mode == 'test-time' else ''}"
+    console.say(f"would adapt to {photos} photos in {mode} mode for {length} and write {out}")
+    console.say("nothing leaves this machine; no privacy budget is spent")
+    return {"photos": photos, "mode": mode, "length": length, "out": out}

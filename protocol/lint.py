@@ -1,0 +1,94 @@
+"""Private details that must not leave the house inside a bundle (B-20, P-81).
+
+Looked for in every text of the manifest and of the other text members: file
+names of pictures, local paths, host names of private networks, e-mail addresses
+besides the provider's contact, embedded pictures, and plain digests that the
+manifest does not account for (a digest of a training image is a membership
+oracle). Safetensors members cannot hold text: their reader allows no metadata.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+from protocol.canonical import Json
+from protocol.card import CARD, model_card
+from protocol.errors import problem
+from protocol.manifest import MANIFEST, Manifest
+from protocol.schema import encode
+
+__all__ = ["lint_members"]
+
+_PICTURE = r"jpe?g|png|gif|bmp|tiff?|webp|heic|heif|avif|dng|cr2|nef|psd"
+_PATTERNS: dict[str, re.Pattern[str]] = {
+    "e-mail address": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    "local path": re.compile(
+        r"file:/|(?<![\w/:.])~?/(?:home|users|root|mnt|media|tmp|var|data|srv|opt|work|private)/"
+        r"|\b[a-z]:\\|\\\\[\w.-]+\\",
+        re.IGNORECASE,
+    ),
+    "picture file name": re.compile(rf"[\w)-]\.(?:{_PICTURE})\b", re.IGNORECASE),
+    "private host name": re.compile(
+        r"\b[\w-]+\.(?:local|lan|internal|intranet|home\.arpa|localdomain)\b", re.IGNORECASE
+    ),
+    "embedded picture": re.compile(r"data:image/|iVBORw0KGgo|/9j/4|<svg"),
+}
+_DIGEST = re.compile(r"\b(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})\b", re.IGNORECASE)
+
+
+_TEXT = (".json", ".md", ".txt")
+_DIGEST_FIELDS = {
+    "dataset_commitment",
+    "fab_sha256",
+    "id",
+    "payload_sha256",
+    "sha256",
+    "source_commit",
+    "supersedes",
+}
+
+
+def _stated_digests(value: Json, name: str = "") -> Iterator[str]:
+    """Yield the digests that stand in fields made for one."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _stated_digests(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _stated_digests(item, name)
+    elif name in _DIGEST_FIELDS:
+        yield str(value)
+
+
+def _find(text: str, known: Collection[str]) -> str | None:
+    for kind, pattern in _PATTERNS.items():
+        if pattern.search(text):
+            return kind
+    if any(match not in known for match in _DIGEST.findall(text)):
+        return "digest that the manifest does not account for"
+    return None
+
+
+def lint_members(manifest: Manifest, members: Mapping[str, bytes]) -> None:
+    """Refuse a bundle that holds a private detail.
+
+    Args:
+        manifest: The finished manifest. Its own digests may appear anywhere,
+            and so may the provider's contact.
+        members: Contents of all other members by name; only texts are read.
+
+    Raises:
+        PolicyError: E_LINT, names the member and the kind of detail, but not
+            the detail itself.
+    """
+    known = set(_stated_digests(encode(manifest)))
+    contact = manifest.provider.contact
+    nameless = replace(manifest, provider=replace(manifest.provider, contact=""))
+    texts = {MANIFEST: nameless.to_bytes(), CARD: model_card(nameless)}
+    for name, data in members.items():
+        if name.endswith(_TEXT):
+            texts[name] = data.replace(contact.encode("utf-8"), b"") if contact else data
+    for name, data in sorted(texts.items()):
+        kind = _find(data.decode("utf-8", errors="replace"), known)
+        if kind:
+            raise problem("E_LINT", member=name, detail=kind)

@@ -1,0 +1,164 @@
+"""``style-provider package``: train, sign, pack and verify in one command (U-30)."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from modify_fl.config import Budget, Precision, Preset, Runtime, preset
+from modify_fl.console import Console, Verbosity, run_command
+from modify_fl.datasets import DATASETS, open_pictures
+from modify_fl.errors import ConfigError
+from modify_fl.options import (
+    BudgetOption,
+    DebugOption,
+    DeviceOption,
+    DryRunOption,
+    FreshOption,
+    JsonOption,
+    OverwriteOption,
+    PrecisionOption,
+    QuietOption,
+    RequireOption,
+    SeedOption,
+    SetOption,
+    ShowConfigOption,
+    ThreadsOption,
+    VerboseOption,
+    override,
+)
+from protocol.errors import StorageError
+from style_provider.keys import find_key, load_pair
+
+__all__ = ["package"]
+
+
+def package(
+    dataset: Annotated[str, typer.Option("--dataset", metavar="D", help="Folder, ZIP file or named data set.")],
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", metavar="DIR", help="Folder of the named data set.", show_default="$MODIFY_DATA"),
+    ] = None,
+    preset_name: Annotated[
+        str, typer.Option("--preset", metavar="NAME", help="quick-64, good-128, gpu-256 or paper-1024.")
+    ] = "quick-64",
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Your private key.", show_default="the only one of the key folder"),
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Its first line is the passphrase.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The bundle.", show_default="DATASET.mdfy")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="TEXT", help="Name of the style.", show_default="the data set")
+    ] = None,
+    description: Annotated[
+        str, typer.Option("--description", metavar="TEXT", help="How the style looks.")
+    ] = "no description given",
+    licence: Annotated[
+        str, typer.Option("--licence", metavar="TEXT", help="Licence of the weights.")
+    ] = "all rights reserved",
+    data_licence: Annotated[
+        str | None,
+        typer.Option("--data-licence", metavar="TEXT", help="Licence of the images.", show_default="of the data set"),
+    ] = None,
+    release_version: Annotated[
+        str, typer.Option("--release", metavar="VERSION", help="Version of the style.")
+    ] = "1.0.0",
+    holdout: Annotated[
+        float, typer.Option("--holdout", metavar="F", min=0, max=0.9, help="Share of images measured, not trained on.")
+    ] = 0.1,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Use the first N images.", show_default="all")
+    ] = None,
+    budget: BudgetOption = None,
+    seed: SeedOption = 0,
+    require: RequireOption = False,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = "auto",
+    settings: SetOption = None,
+    show_config: ShowConfigOption = False,
+    fresh: FreshOption = False,
+    dry_run: DryRunOption = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> int:
+    """Encapsulate the style of a set of images in one signed file.
+
+    Trains, measures reconstructions on held-out images, signs, packs and
+    verifies the result. Stopped with Ctrl-C, the same command goes on; checkpoints
+    and samples are in FILE.run beside the bundle.
+    """
+    verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
+    console = Console("style-provider", "package", verbosity)
+
+    def action() -> Mapping[str, object]:
+        chosen = override(preset(preset_name), settings or [])
+        if show_config:
+            console.say(json.dumps(dataclasses.asdict(chosen), indent=1))
+            return {"config": dataclasses.asdict(chosen)}
+        runtime = Runtime(device=device, threads=threads, precision=cast("Precision", precision))
+        length = Budget.parse(budget or chosen.encapsulation.budget)
+        target = out or Path(f"{_title(dataset)}.mdfy")
+        _check_target(target, overwrite=overwrite)
+        _require_data(dataset, data_root)
+        pair = load_pair(key or find_key(), passphrase_file, console.ask_secret)
+
+        from modify_fl.bundle import Release
+        from style_provider.encapsulation import Packaging, load_styles, make_bundle
+
+        images = load_styles(dataset, data_root, chosen.network.resolution, limit, console)
+        if dry_run:
+            return _plan(console, chosen, length, len(images), target)
+        card = DATASETS.get(dataset)
+        release = Release(
+            name=name or _title(dataset), description=description, images=len(images), model_licence=licence,
+            dataset_licence=data_licence or (card.licence if card else "not stated"),
+            style_data=card.style_data if card else "confidential", version=release_version,
+        )  # fmt: skip
+        task = Packaging(
+            images=images, holdout=holdout, preset=chosen, budget=length, seed=seed, runtime=runtime,
+            require=require, out=target, overwrite=overwrite,
+        )  # fmt: skip
+        return make_bundle(task, release=release, key=pair, fresh=fresh, console=console)
+
+    return run_command(console, action)
+
+
+def _title(dataset: str) -> str:
+    return dataset if dataset in DATASETS else Path(dataset).resolve().name.removesuffix(".zip")
+
+
+def _require_data(dataset: str, data_root: Path | None) -> None:
+    """Say what is missing before a passphrase is asked for (U-30)."""
+    if dataset != "synthetic":
+        with open_pictures(dataset, data_root=data_root):
+            pass
+
+
+def _check_target(out: Path, *, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        fix = "choose another --out, or add --overwrite"
+        raise StorageError(f"{out} exists", why="results are never replaced silently", fix=fix)
+    if not out.parent.is_dir():
+        raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
+
+
+def _plan(console: Console, chosen: Preset, budget: Budget, images: int, out: Path) -> Mapping[str, object]:
+    """Say what would be done (U-34); a time becomes steps only when the run measures its pace (M-30)."""
+    batch = chosen.encapsulation.batch
+    steps = {"steps": round(budget.amount), "images": round(budget.amount / batch)}.get(budget.kind)
+    length = f"{budget} of training" if steps is None else f"{steps} steps of {batch} images"
+    console.say(f"would train {chosen.name} at {chosen.network.resolution} px on {images} images for {length}")
+    console.say(f"and write {out}; nothing is sent, no privacy budget is spent")
+    return {"preset": chosen.name, "images": images, "budget": str(budget), "steps": steps, "out": out}

@@ -1,0 +1,52 @@
+"""``style-provider verify``: what a client will check, before the file is given away (B-25)."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from modify_fl.card import verify_file
+from modify_fl.console import Console, Verbosity, run_command
+from modify_fl.errors import ConfigError
+from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption
+from protocol.signing import read_provider_key
+from protocol.trust import TrustStore
+from style_provider.keys import PUBLIC_SUFFIX, key_folder
+
+__all__ = ["verify"]
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="The .mdfykey to accept.", show_default="the only one you have"),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> int:
+    """Check a bundle against one public key.
+
+    FILE is a .mdfy or .mdfa file. Every step is listed.
+    """
+    verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
+    console = Console("style-provider", "verify", verbosity)
+
+    def action() -> Mapping[str, object]:
+        trust = TrustStore.of(read_provider_key(key or _only_public_key()))
+        return verify_file(console, file, trust=trust, now=datetime.now(UTC))
+
+    return run_command(console, action)
+
+
+def _only_public_key() -> Path:
+    folder = key_folder()
+    found = sorted(folder.glob(f"*{PUBLIC_SUFFIX}"))
+    if len(found) != 1:
+        why = ", ".join(path.name for path in found) or "there is none"
+        raise ConfigError(f"no single public key in {folder}", why=why, fix="name one with --key")
+    return found[0]

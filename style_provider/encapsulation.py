@@ -1,0 +1,159 @@
+"""Stage 1 on the provider's side: style images in, signed bundle out (M-27 to M-31, B-16).
+
+Style images stay in this process and in the run's folder; the bundle holds
+weights and what the manifest says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modify_fl.artifacts import Encapsulated
+from modify_fl.bundle import Release, write_style_bundle
+from modify_fl.config import Budget, Preset, Runtime
+from modify_fl.console import Console, MetricsLog, duration
+from modify_fl.data import ImageSet, holdout_split, load_images
+from modify_fl.errors import DataError
+from modify_fl.events import TrainingEvent
+from modify_fl.options import run_folder
+from modify_fl.perceptual import PerceptualNets
+from modify_fl.training.encapsulation import encapsulate
+from modify_fl.training.evaluation import reconstruction_report
+from modify_fl.training.runtime import resolve
+from protocol.manifest import Figure
+from style_provider.keys import KeyPair
+
+__all__ = ["Packaging", "load_styles", "make_bundle"]
+
+_FIGURES = (("lpips", "LPIPS", ""), ("psnr", "PSNR", " dB"), ("l1", "L1", ""), ("identity", "identity cosine", ""))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packaging:
+    """A checked request for stage 1."""
+
+    images: ImageSet
+    """All style images at the preset's resolution."""
+    holdout: float
+    """Share that is kept out of training and measured, 0 to 1."""
+    preset: Preset
+    """All settings."""
+    budget: Budget
+    """Length of the run."""
+    seed: int
+    """Of everything that is drawn."""
+    runtime: Runtime
+    """Device, threads, precision."""
+    require: bool
+    """Whether to refuse the replacements of M-41 and M-42."""
+    out: Path
+    """The bundle."""
+    overwrite: bool
+    """Whether it may be replaced."""
+
+
+def load_styles(dataset: str, data_root: Path | None, resolution: int, limit: int | None, console: Console) -> ImageSet:
+    """Read the style images; every file that cannot be read is named.
+
+    Args:
+        dataset: A folder, a ZIP file or a named data set.
+        data_root: Folder of a named data set, if it is not under ``$MODIFY_DATA``.
+        resolution: Side of the pictures in pixels.
+        limit: Read the first so many only.
+        console: Names the files.
+
+    Raises:
+        DataError: The data set is not there, or cannot be used.
+    """
+    images = load_images(dataset, resolution=resolution, data_root=data_root, look="painting", limit=limit)
+    for name, reason in images.skipped:
+        console.warn(f"{name} left out: {reason}")
+    for name, remark in images.notes:
+        console.note(f"{name}: {remark}")
+    return images
+
+
+def make_bundle(
+    task: Packaging, *, release: Release, key: KeyPair, fresh: bool, console: Console
+) -> Mapping[str, object]:
+    """Train, measure, sign, pack and verify.
+
+    Args:
+        task: What to train on, and how.
+        release: What the provider says about the style; figures are added here.
+        key: Signs the bundle.
+        fresh: Throw away an earlier run for this result.
+        console: Shows progress.
+
+    Returns:
+        Result of the command.
+
+    Raises:
+        DataError: Fewer than two style images are left for training.
+        InterruptedRunError: A signal asked for a stop; the same command goes on.
+    """
+    chosen, held = holdout_split(len(task.images), task.holdout, task.seed)
+    if len(chosen) < 2:  # equation 2 needs another image
+        raise DataError("a style needs two images or more", got=f"{len(chosen)} for training", fix="add images")
+    nets = PerceptualNets.find(require=task.require, device=resolve(task.runtime, bf16=False).device)
+    result = _train(task, task.images.subset(chosen), nets, fresh=fresh, console=console)
+    cpu_nets = PerceptualNets.find()
+    report = reconstruction_report(result.model, task.images.subset(held), cpu_nets) if held else {}
+    digest = write_style_bundle(
+        task.out, result, release=_with_figures(release, report, len(held), task.preset), key=key.private,
+        provider=key.provider, overwrite=task.overwrite,
+    )  # fmt: skip
+    return _report(task, result, report, held=len(held), digest=digest, console=console)
+
+
+def _train(task: Packaging, images: ImageSet, nets: PerceptualNets, *, fresh: bool, console: Console) -> Encapsulated:
+    folder = run_folder(task.out)
+    with MetricsLog(folder / "metrics.jsonl", fresh=fresh) as metrics:
+
+        def emit(event: TrainingEvent) -> None:
+            metrics.write(event)
+            console.emit(event)
+
+        return encapsulate(
+            images, preset=task.preset, budget=task.budget, seed=task.seed, runtime=task.runtime, nets=nets,
+            folder=folder, emit=emit, fresh=fresh,
+        )  # fmt: skip
+
+
+def _with_figures(release: Release, report: Mapping[str, float | None], held: int, preset: Preset) -> Release:
+    side = preset.network.resolution
+    figures = tuple(
+        Figure(metric=f"{label} of reconstructions", value=report.get(name), samples=held, resolution=side,
+               note="held-out style images")
+        for name, label, _ in _FIGURES
+    ) if held else ()  # fmt: skip
+    return replace(release, evaluation=figures)
+
+
+def _report(
+    task: Packaging,
+    result: Encapsulated,
+    report: Mapping[str, float | None],
+    *,
+    held: int,
+    digest: str,
+    console: Console,
+) -> Mapping[str, object]:
+    summary = result.summary
+    console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.1f} MB), signed and verified")
+    console.say(f"digest {digest}")
+    console.say(f"{summary.steps} steps, {summary.images_seen / 1000:.1f} kimg in {duration(summary.seconds)}")
+    if held:
+        console.say(f"reconstructions of {held} held-out images:")
+    for name, label, unit in _FIGURES if held else ():
+        value = report.get(name)
+        console.say(f"  {label:<16}{'not available' if value is None else f'{value:.4f}{unit}'}")
+    console.say("leakage of style images was not measured; the critic is in the bundle")
+    console.say(f"next: give {task.out} and the .mdfykey file to your clients")
+    return {
+        "bundle": task.out, "digest": digest, "images": len(task.images), "held_out": held,
+        "skipped": [name for name, _ in task.images.skipped], "steps": summary.steps,
+        "images_seen": summary.images_seen, "seconds": summary.seconds, "reconstruction": dict(report),
+        "losses": {"perceptual": summary.perceptual.name, "identity": summary.identity.name},
+        "run": run_folder(task.out),
+    }  # fmt: skip

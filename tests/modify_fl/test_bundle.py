@@ -1,0 +1,220 @@
+"""Networks into signed bundles and back (B-18, B-25 steps 12 to 14, M-39)."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from modify_fl.artifacts import Adapted, Encapsulated, LoadedStyle, TrainingSummary
+from modify_fl.bundle import Release, load_adapter, load_style, write_adapter, write_style_bundle
+from modify_fl.config import Preset
+from modify_fl.networks.discriminator import build_discriminator
+from modify_fl.networks.model import StyleModel
+from modify_fl.perceptual import NetRecord
+from modify_fl.style import Style
+from protocol.errors import PolicyError, ProtocolError, TensorError
+from protocol.publish import write_bundle
+from protocol.signing import PrivateKey, ProviderKey, generate_key
+from protocol.trust import TrustStore
+from protocol.verify import VerifiedBundle, open_bundle
+from tests.modify_fl.training.conftest import NETWORK, new_provider
+
+_SUMMARY = TrainingSummary(
+    images_seen=8, steps=2, seconds=1.0, seed=0, perceptual=NetRecord(name="dis-features"),
+    identity=NetRecord(name="laplacian"), compute="cpu",
+)  # fmt: skip
+_RELEASE = Release(name="drawn", description="drawn faces", images=120, dataset_licence="Apache-2.0")
+
+
+@pytest.fixture
+def owner() -> tuple[PrivateKey, ProviderKey]:
+    """A provider's key pair."""
+    key = generate_key()
+    return key, new_provider(key)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Encapsulated:
+    """Networks as stage 1 leaves them, with a trained look: an offset that is not zero."""
+    model = StyleModel.build(NETWORK, 3)
+    with torch.no_grad():
+        model.offset.w_avg.normal_(generator=torch.Generator().manual_seed(0))
+    model.eval().requires_grad_(requires_grad=False)
+    return Encapsulated(
+        model=model, discriminator=build_discriminator(NETWORK, 3), preset=Preset(name="tiny", network=NETWORK),
+        summary=_SUMMARY, folder=tmp_path,
+    )  # fmt: skip
+
+
+def _open(path: Path, provider: ProviderKey) -> VerifiedBundle:
+    return open_bundle(path, trust=TrustStore.of(provider), now=datetime.now(UTC))
+
+
+def _publish(folder: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey], name: str = "a") -> LoadedStyle:
+    path = folder / f"{name}.mdfy"
+    write_style_bundle(path, made, release=_RELEASE, key=owner[0], provider=owner[1], overwrite=False)
+    with _open(path, owner[1]) as bundle:
+        return load_style(bundle)
+
+
+def _adapted(style: LoadedStyle, names: tuple[str, ...] = ("heads.0.weight", "heads.0.bias")) -> Adapted:
+    state = style.model.encoder.state_dict()
+    return Adapted(tensors={n: state[n] + 1 for n in names}, mode="offline", subset="heads", summary=_SUMMARY)
+
+
+def test_networks_come_back(tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]) -> None:
+    """What is loaded paints what was packed, to 1e-5 because the gains were folded (M-19)."""
+    style = _publish(tmp_path, made, owner)
+    photos = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    before = made.model.decode(made.model.encode(photos))
+    assert torch.allclose(style.model.decode(style.model.encode(photos)), before, atol=1e-5)
+    z = torch.randn(2, 16, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(style.model.remap(z), made.model.remap(z))
+    assert style.discriminator is not None
+    assert torch.equal(style.discriminator(photos), made.discriminator(photos))
+    assert style.network == NETWORK
+    assert style.critic == made.preset.encapsulation.critic
+    assert not any(p.requires_grad for p in style.model.parameters())
+
+
+def test_manifest_tells_the_truth_about_privacy(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]
+) -> None:
+    """P-84, P-3: no DP ran, leakage was not measured, the number of pictures is a band, the critic ships."""
+    card = _publish(tmp_path, made, owner).manifest.privacy
+    assert not card.dp.applied
+    assert card.dp.epsilon is None
+    assert "without differential privacy" in card.statement
+    assert "not measured" in card.statement
+    assert card.training_data.number_of_images == "100 to 299"
+    assert card.memorisation_audit is not None
+    assert card.memorisation_audit.critic_shipped
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_packed(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey], value: float
+) -> None:
+    """Nothing is written."""
+    made.model.generator.const[0, 0, 0, 0] = value
+    with pytest.raises(TensorError, match="not finite") as caught:
+        write_style_bundle(tmp_path / "a.mdfy", made, release=_RELEASE, key=owner[0], provider=owner[1], overwrite=False)
+    assert (caught.value.code, caught.value.exit_code) == ("E_TENSOR_VALUE", 7)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _repack(folder: Path, style: LoadedStyle, owner: tuple[PrivateKey, ProviderKey], change: str, value: float) -> Path:
+    """Sign a bundle whose weights a dishonest but trusted provider changed after measuring them."""
+    with _open(folder / "a.mdfy", owner[1]) as bundle:
+        members = {file.file: bundle.read(file.file) for file in bundle.manifest.model.weights}
+        bounds = {file.file: file.abs_max for file in bundle.manifest.model.weights}
+    tensors = load(members["weights/generator.safetensors"])
+    tensors[change].view(-1)[0] = value
+    members["weights/generator.safetensors"] = save(tensors)
+    path = folder / "b.mdfy"
+    write_bundle(
+        path, manifest=style.manifest, members=members, abs_max=bounds, key=owner[0], provider=owner[1], overwrite=False
+    )
+    return path
+
+
+@pytest.mark.parametrize(("value", "code"), [(float("nan"), "E_TENSOR_VALUE"), (1e6, "E_TENSOR_VALUE"), (None, "E_SELFTEST")])
+def test_bad_values_from_a_trusted_signer_are_refused(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey], value: float | None, code: str
+) -> None:
+    """B-25 step 13: a signature does not excuse NaN, values above the bound, or another output."""
+    style = _publish(tmp_path, made, owner)
+    largest = next(f.abs_max for f in style.manifest.model.weights if f.file.endswith("generator.safetensors"))
+    path = _repack(tmp_path, style, owner, "generator.to_rgbs.0.bias", largest if value is None else value)
+    with _open(path, owner[1]) as bundle, pytest.raises(TensorError) as caught:
+        load_style(bundle)
+    assert (caught.value.code, caught.value.exit_code) == (code, 7)
+
+
+@pytest.mark.parametrize(
+    "change", [{"trunk": 32}, {"xi": 3}, {"resolution": 1024}, {"w_dim": 65_536}, {"remap_layers": 10**6}, {"encoder": "x"}]
+)
+def test_configuration_that_does_not_fit_is_refused(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey], change: dict[str, object]
+) -> None:
+    """Step 12: the layers follow from a bounded configuration and must be those of the signed table."""
+    style = _publish(tmp_path, made, owner)
+    with _open(tmp_path / "a.mdfy", owner[1]) as bundle:
+        members = {file.file: bundle.read(file.file) for file in bundle.manifest.model.weights}
+        bounds = {file.file: file.abs_max for file in bundle.manifest.model.weights}
+    model = replace(style.manifest.model, parameters={**style.manifest.model.parameters, **change})
+    path = tmp_path / "b.mdfy"
+    write_bundle(
+        path, manifest=replace(style.manifest, model=model), members=members, abs_max=bounds, key=owner[0],
+        provider=owner[1], overwrite=False,
+    )  # fmt: skip
+    with _open(path, owner[1]) as bundle, pytest.raises(ProtocolError) as caught:
+        load_style(bundle)
+    assert caught.value.code in {"E_TENSOR_SHAPE", "E_MANIFEST"}
+
+
+def test_adapter_changes_what_it_carries(tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]) -> None:
+    """M-39: E' is E with the adapter's tensors, and nothing else."""
+    style = _publish(tmp_path, made, owner)
+    write_adapter(tmp_path / "a.mdfa", _adapted(style), style=style, key=owner[0], provider=owner[1], overwrite=False)
+    with _open(tmp_path / "a.mdfa", owner[1]) as bundle:
+        encoder = load_adapter(bundle, style)
+        assert bundle.manifest.release == "local-only"
+        assert "photos without differential privacy" in bundle.manifest.privacy.statement
+        assert bundle.manifest.privacy.training_data.number_of_images == "not stated"
+    old = style.model.encoder.state_dict()
+    changed = {name for name, value in encoder.state_dict().items() if not torch.equal(value, old[name])}
+    assert changed == {"heads.0.weight", "heads.0.bias"}
+
+
+def test_adapter_for_another_bundle_is_refused(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]
+) -> None:
+    """B-18: same networks, other bundle: E_BASE."""
+    style, other = _publish(tmp_path, made, owner), _publish(tmp_path, made, owner, "other")
+    write_adapter(tmp_path / "a.mdfa", _adapted(style), style=style, key=owner[0], provider=owner[1], overwrite=False)
+    with _open(tmp_path / "a.mdfa", owner[1]) as bundle, pytest.raises(PolicyError) as caught:
+        load_adapter(bundle, other)
+    assert (caught.value.code, caught.value.exit_code) == ("E_BASE", 6)
+
+
+def test_adapter_may_not_touch_frozen_tensors(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]
+) -> None:
+    """B-18: a tensor that the bundle does not list as trainable."""
+    style = _publish(tmp_path, made, owner)
+    adapted = replace(_adapted(style), tensors={"w_avg": torch.zeros(8, 16)})
+    write_adapter(tmp_path / "a.mdfa", adapted, style=style, key=owner[0], provider=owner[1], overwrite=False)
+    with _open(tmp_path / "a.mdfa", owner[1]) as bundle, pytest.raises(PolicyError) as caught:
+        load_adapter(bundle, style)
+    assert caught.value.code == "E_BASE"
+
+
+def test_style_and_adapter_cannot_be_swapped(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]
+) -> None:
+    """Either kind in the other's place is E_BASE."""
+    style = _publish(tmp_path, made, owner)
+    write_adapter(tmp_path / "a.mdfa", _adapted(style), style=style, key=owner[0], provider=owner[1], overwrite=False)
+    with _open(tmp_path / "a.mdfa", owner[1]) as bundle, pytest.raises(PolicyError):
+        load_style(bundle)
+    with _open(tmp_path / "a.mdfy", owner[1]) as bundle, pytest.raises(PolicyError):
+        load_adapter(bundle, style)
+
+
+def test_style_in_five_lines(tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]) -> None:
+    """U-50, M-25: trust is named, xi' at most xi, xi' = 0 is D(E'(x)), styles differ by seed alone."""
+    _publish(tmp_path, made, owner)
+    style = Style.load(tmp_path / "a.mdfy", trust=TrustStore.of(owner[1]))
+    photos = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    out = style.stylize(photos, seeds=[1, 2])
+    assert out.shape == (2, 2, 3, 32, 32)
+    assert not torch.equal(out[0], out[1])
+    assert torch.equal(style.stylize(photos, seeds=[2])[0], out[1])
+    assert torch.allclose(style.stylize(photos, seeds=[1], xi=0)[0], style.reconstruct(photos), atol=1e-6)
+    assert torch.allclose(style.stylize(photos, seeds=[1], strength=0.0)[0], style.reconstruct(photos), atol=1e-6)
+    with pytest.raises(ProtocolError):
+        Style.load(tmp_path / "a.mdfy", trust=TrustStore.of())
