@@ -9,10 +9,11 @@ import copy
 import platform
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ __all__ = ["ARCHITECTURE", "Release", "load_adapter", "load_style", "write_adapt
 
 ARCHITECTURE = "modify-stylegan2-fpn/1"
 """The one architecture this package builds."""
+
+_Config = TypeVar("_Config", NetworkConfig, CriticConfig)
 
 _LIFE = timedelta(days=730)
 _SELFTEST_TOLERANCE = 0.01
@@ -165,8 +168,8 @@ def write_adapter(
         release="local-only",
         model=ModelInfo(
             architecture=ARCHITECTURE, parameters=base.model.parameters, precision="float32",
-            input=base.model.input, output=base.model.output, trainable=tuple(f"encoder.{name}" for name in sorted(adapted.tensors)),
-            base_model=base.bundle.name,
+            input=base.model.input, output=base.model.output, base_model=base.bundle.name,
+            trainable=tuple(f"encoder.{name}" for name in sorted(adapted.tensors)),
         ),
         licence=Licence(model=base.licence.model, dataset="private photos of this client"),
         usage=Usage(),
@@ -255,7 +258,9 @@ def load_style(bundle: VerifiedBundle) -> LoadedStyle:
     """
     manifest = bundle.manifest
     if manifest.kind != "style-bundle":
-        raise PolicyError("this file is an encoder adapter, not a style bundle", code="E_BASE", fix="pass it as --adapter")
+        raise PolicyError(
+            "this file is an encoder adapter, not a style bundle", code="E_BASE", fix="pass it as --adapter"
+        )
     network, critic = _configuration(manifest)
     parts = _read_parts(bundle, network)
     model = StyleModel.build(network, 0)
@@ -301,13 +306,17 @@ def _configuration(manifest: Manifest) -> tuple[NetworkConfig, CriticConfig]:
     given = dict(manifest.model.parameters)
     critic = {k.removeprefix("critic_"): given.pop(k) for k in list(given) if k.startswith("critic_")}
     try:
-        for kind, values in ((NetworkConfig, given), (CriticConfig, critic)):
-            known = {item.name: item.type for item in fields(kind)}
-            if set(values) != set(known):
-                raise ConfigError(f"{kind.__name__} has the fields {', '.join(sorted(known))}")
-        return NetworkConfig(**given), CriticConfig(**critic)  # type: ignore[arg-type]
-    except (ConfigError, TypeError) as error:
+        return _settings(NetworkConfig, given), _settings(CriticConfig, critic)
+    except ConfigError as error:
         raise problem("E_MANIFEST", member="manifest.json", detail=f"the networks: {error}") from error
+
+
+def _settings(kind: type[_Config], values: Mapping[str, object]) -> _Config:
+    """Build a configuration from exactly its fields, each of the type of its default."""
+    expected = {name: type(value) for name, value in asdict(kind()).items()}
+    if {name: type(value) for name, value in values.items()} != expected:
+        raise ConfigError(f"{kind.__name__} has the fields {', '.join(sorted(expected))}, each of its own type")
+    return kind(**values)  # type: ignore[arg-type]
 
 
 def _read_parts(bundle: VerifiedBundle, network: NetworkConfig) -> dict[str, dict[str, Tensor]]:
@@ -347,7 +356,9 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     try:
         module.load_state_dict(dict(tensors))
     except RuntimeError as error:
-        raise TensorError(f"{name} does not fit its configuration", code="E_TENSOR_SHAPE", step=12, why=str(error)) from error
+        raise TensorError(
+            f"{name} does not fit its configuration", code="E_TENSOR_SHAPE", step=12, why=str(error)
+        ) from error
 
 
 # Self-test --------------------------------------------------------------------

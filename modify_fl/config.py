@@ -97,7 +97,9 @@ class NetworkConfig:
                      "pyramid", "trunk", "remap_layers", "remap_width"):  # fmt: skip
             value = getattr(self, name)
             _require(1 <= value <= _WIDTH_MAX, f"{name} must lie between 1 and {_WIDTH_MAX}, got {value}")
-        _require(self.remap_layers <= _LAYERS_MAX, f"remap_layers must be at most {_LAYERS_MAX}, got {self.remap_layers}")
+        _require(
+            self.remap_layers <= _LAYERS_MAX, f"remap_layers must be at most {_LAYERS_MAX}, got {self.remap_layers}"
+        )
         _require(self.remap_lr_mul > 0, f"remap_lr_mul must be above 0, got {self.remap_lr_mul}")
         _require(self.minibatch_std >= 0, f"minibatch_std must not be negative, got {self.minibatch_std}")
         if self.xi is None:
@@ -330,8 +332,9 @@ PRESETS: dict[str, Preset] = {
                 encoder="ir-se50", remap_layers=8, remap_width=512, remap_lr_mul=0.01, minibatch_std=4,
             ),
             encapsulation=EncapsulationConfig(
-                batch=4, critic=CriticConfig(adversary="wgan-lp", penalty=10.0, penalty_every=1, augment=False), lambda_l1=0.0,
-                lambda_mom=0.0, identity_every=1, parts=_PAPER_PARTS, discriminator_start=0.0,
+                batch=4, lambda_l1=0.0, lambda_mom=0.0,
+                critic=CriticConfig(adversary="wgan-lp", penalty=10.0, penalty_every=1, augment=False),
+                identity_every=1, parts=_PAPER_PARTS, discriminator_start=0.0,
                 learning_rate=1e-4, remap_learning_rate=1e-4, betas=(0.9, 0.999), cosine=False,
                 ema_half_life=0, budget="680kimg",
             ),

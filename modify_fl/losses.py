@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 
-
 def _check_pair(a: Tensor, b: Tensor) -> None:
     if a.shape != b.shape:
         raise ShapeError(f"expected two tensors of one shape, got {tuple(a.shape)} and {tuple(b.shape)}")
@@ -151,7 +150,8 @@ def lipschitz_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     """
     _check_pair(real, fake)
     between = real + mix[:, None, None, None] * (fake - real)
-    return (_gradient(score, between).norm(dim=1) - 1).clamp_min(0).square()
+    slope: Tensor = _gradient(score, between).norm(dim=1)  # [B]
+    return (slope - 1).clamp_min(0).square()
 
 
 def r1_penalty(score: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:

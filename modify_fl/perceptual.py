@@ -65,7 +65,7 @@ def face_crop(images: Tensor) -> Tensor:
 
 
 def _freeze(module: nn.Module, device: torch.device) -> None:
-    module.eval().requires_grad_(requires_grad=False).to(device=device, memory_format=torch.channels_last)
+    module.eval().requires_grad_(requires_grad=False).to(device).to(memory_format=torch.channels_last)
 
 
 class Lpips(nn.Module):

@@ -55,7 +55,9 @@ class Style:
             loaded = load_style(stack.enter_context(open_bundle(Path(path), trust=trust, now=now)))
             if adapter is None:
                 return cls(loaded)
-            return cls(loaded, load_adapter(stack.enter_context(open_bundle(Path(adapter), trust=trust, now=now)), loaded))
+            return cls(
+                loaded, load_adapter(stack.enter_context(open_bundle(Path(adapter), trust=trust, now=now)), loaded)
+            )
 
     @property
     def resolution(self) -> int:
@@ -119,6 +121,6 @@ class Style:
 
     def _encode(self, photos: Tensor) -> Tensor:
         side = self.resolution
-        if photos.ndim != 4 or tuple(photos.shape[1:]) != (3, side, side):  # noqa: PLR2004 - N, C, H, W
+        if photos.ndim != 4 or tuple(photos.shape[1:]) != (3, side, side):
             raise ShapeError(f"expected photos of shape [B, 3, {side}, {side}], got {list(photos.shape)}")
         return self.loaded.model.encode(photos, encoder=self._encoder)

@@ -39,6 +39,7 @@ _Record = TypeVar("_Record")
 
 _MAX_ITEMS = 4096
 _MAX_TEXT = 4096
+_MARK = "\0"  # between document and path of a place; stands in no file name
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 # C0, DEL, C1; line and paragraph separators; zero-width and direction marks; byte order mark.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -100,7 +101,7 @@ def parse_time(text: str) -> datetime:
 
 
 def _fail(where: str, rule: str) -> NoReturn:
-    member, _, path = where.partition(":")
+    member, _, path = where.partition(_MARK)
     raise problem("E_MANIFEST", member=member, detail=f"the schema: {path or 'document'} {rule}")
 
 
@@ -118,7 +119,7 @@ def _decode_record(record: type, value: Json, where: str) -> object:
         _fail(where, f"has the unknown field {name[:40]!r}")
     for name in sorted(required - value.keys()):
         _fail(where, f"lacks the field {name!r}")
-    separator = "." if ":" in where else ":"
+    separator = "." if _MARK in where else _MARK
     decoded = {name: _decode(_hints(record)[name], item, f"{where}{separator}{name}") for name, item in value.items()}
     return record(**decoded)
 

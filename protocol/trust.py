@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from protocol.canonical import MAX_JSON, dump_json, parse_json
-from protocol.errors import ProtocolError, UntrustedKeyError, problem
+from protocol.errors import MalformedBundleError, ProtocolError, UntrustedKeyError, problem
 from protocol.schema import Bound, Line, decode, encode
 from protocol.signing import ProviderKey, PublicKey, Role
 from protocol.storage import PRIVATE, atomic_writer, exclusive_lock, read_file, storage_errors
@@ -101,7 +101,10 @@ def _dump_pins(pins: Sequence[PinnedKey]) -> bytes:
         for pin in pins
     )
     data = dump_json(encode(_PinFile(pins=entries)))
-    _parse_pins(data)  # a label that could not be read back must not lock the store
+    try:
+        _parse_pins(data)  # a label that could not be read back must not lock the store
+    except MalformedBundleError as error:
+        raise problem("E_KEYFILE", detail=f"no pin can look like this: {error}", fix="choose another label") from error
     return data
 
 

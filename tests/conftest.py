@@ -58,3 +58,19 @@ def _isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     monkeypatch.setenv("MODIFY_DATA_DIR", str(home / "data"))
     for name in ("MODIFY_DATA", "MODIFY_PHOTOS", "MDFY_PASSPHRASE", "TORCH_HOME"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A provider's folder, made once: ``keys/``, and ``style.mdfy`` with tiny networks; do not write into it."""
+    import programs
+
+    folder = tmp_path_factory.mktemp("studio")
+    made = programs.provider("keygen", "--name", "Studio", "--out", "keys", "--no-passphrase", cwd=folder)
+    assert made.code == 0, made.err
+    packed = programs.provider(
+        "package", "--dataset", "synthetic", "--limit", "12", "--budget", "4steps", "--out", "style.mdfy",
+        *programs.TINY, *programs.QUICK, cwd=folder,
+    )  # fmt: skip
+    assert packed.code == 0, packed.err
+    return folder

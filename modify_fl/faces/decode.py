@@ -178,7 +178,7 @@ def _open(stream: str | Path | BinaryIO) -> Image.Image:
     try:
         return Image.open(stream, formats=_FORMATS)
     except UnidentifiedImageError:
-        if not _is_heic(stream) or importlib.util.find_spec("pillow_heif") is None:
+        if not _is_heic(stream) or not _reads_heic():
             raise
     importlib.import_module("pillow_heif").register_heif_opener()
     return Image.open(stream, formats=("HEIF",))
@@ -194,6 +194,10 @@ def _head(stream: str | Path | BinaryIO) -> bytes:
     return head
 
 
+def _reads_heic() -> bool:
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
 def _is_heic(stream: str | Path | BinaryIO) -> bool:
     head = _head(stream)
     return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
@@ -202,6 +206,8 @@ def _is_heic(stream: str | Path | BinaryIO) -> bool:
 def _unidentified(stream: str | Path | BinaryIO, name: str) -> DataError:
     if not _head(stream):
         return DataError(f"cannot read {name}", why="the file is empty", fix="take it out")
+    if _is_heic(stream) and _reads_heic():
+        return DataError(f"cannot read {name}", why="it is a damaged HEIC picture", fix="take it out")
     if _is_heic(stream):
         return DataError(
             f"cannot read {name}",

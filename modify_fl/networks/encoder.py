@@ -7,6 +7,12 @@ an equalised layer multiplies the layer's output; ``fold_gains`` moves it into
 the weights when stage 1 is over. Gains are buffers, so a saved state says by
 itself whether it was folded.
 
+Unlike D and Dis, this network does not turn its activations to
+``channels_last``; they follow the layout of pictures and weights. Opacus reads
+the memory of convolution inputs as if it were contiguous, and its per-sample
+gradients are silently wrong in any other layout: training with privacy must
+leave pictures and weights as they come, all other training should convert both.
+
 Letters: N batch, I and O channels, H side, S side of the input, R resolution,
 n rows, W width of a row.
 """

@@ -58,7 +58,7 @@ def encoder_input(x: Tensor, resolution: int) -> Tensor:
         resolution: R.
 
     Returns:
-        [N, 3, S, S] in ``channels_last``.
+        [N, 3, S, S] in the layout of ``x``.
 
     Raises:
         ShapeError: ``x`` is not [N, 3, R, R].
@@ -66,9 +66,9 @@ def encoder_input(x: Tensor, resolution: int) -> Tensor:
     if x.ndim != 4 or x.shape[1:] != (3, resolution, resolution):
         raise ShapeError(f"expected pictures [N, 3, {resolution}, {resolution}], got {tuple(x.shape)}")
     side = encoder_side(resolution)
-    if side < resolution:
-        x = functional.interpolate(x, size=side, mode="bicubic", antialias=True, align_corners=False)  # [N, 3, S, S]
-    return x.contiguous(memory_format=torch.channels_last)
+    if side == resolution:
+        return x
+    return functional.interpolate(x, size=side, mode="bicubic", antialias=True, align_corners=False)  # [N, 3, S, S]
 
 
 @contextlib.contextmanager
@@ -112,7 +112,9 @@ class EqualLinear(nn.Module):
     @torch.no_grad()
     def folded(self) -> nn.Linear:
         """Return a plain layer that maps as this one does before its activation (M-19)."""
-        plain = nn.Linear(self.weight.shape[1], self.weight.shape[0], device=self.weight.device)
+        plain = nn.Linear(
+            self.weight.shape[1], self.weight.shape[0], device=self.weight.device, dtype=self.weight.dtype
+        ).requires_grad_(self.weight.requires_grad)
         plain.weight.copy_(self.weight * self._gain)
         plain.bias.copy_(self.bias * self._bias_gain)
         return plain

@@ -28,7 +28,13 @@ _WIDTH = 512
 
 
 class ChannelAffine(nn.Module):
-    """A fixed scale and shift per channel: what is left of a BatchNorm (M-20)."""
+    """A fixed scale and shift per channel: what is left of a BatchNorm (M-20).
+
+    Both are buffers: no training touches them again.
+    """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         """Take over the statistics and the affine part of ``norm``."""
@@ -37,8 +43,8 @@ class ChannelAffine(nn.Module):
         if mean is None or variance is None:
             raise ValueError("a BatchNorm without running statistics cannot be folded")
         scale = norm.weight.detach() * (variance + norm.eps).rsqrt()
-        self.weight = nn.Parameter(scale)
-        self.bias = nn.Parameter(norm.bias.detach() - mean * scale)
+        self.register_buffer("weight", scale)
+        self.register_buffer("bias", norm.bias.detach() - mean * scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, H] to the same shape."""

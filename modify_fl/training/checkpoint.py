@@ -76,7 +76,9 @@ def load(run: Path) -> Checkpoint | None:
         values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         tensors = {path.stem: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the checkpoint {folder.name}", why=str(error), fix="start with --fresh") from error
+        raise DataError(
+            f"cannot read the checkpoint {folder.name}", why=str(error), fix="start with --fresh"
+        ) from error
     return Checkpoint(step=values.pop("step"), tensors=tensors, values=values)
 
 

@@ -87,7 +87,7 @@ class SampleBoard:
 
 def _restyle(model: StyleModel, codes: Tensor, styles: Tensor) -> Tensor:
     """Decode every picture with every style, float32 [S, B, 3, R, R]."""
-    pictures = [model.decode(model.fuse(codes, rows.expand(len(codes), -1, -1))).float() for rows in styles.split(1)]
+    pictures = [model.decode(model.fuse(codes, rows.expand(len(codes), -1, -1))).float() for rows in styles.unbind()]
     return torch.stack(pictures)
 
 

@@ -18,7 +18,8 @@ def ema_decay(step: int, *, batch: int, half_life: int) -> float:
         min(0.5^(batch / half_life), (1 + step) / (10 + step)): early weights,
         which are noise, are forgotten sooner.
     """
-    return min(0.5 ** (batch / half_life), (1 + step) / (10 + step))
+    steady: float = 0.5 ** (batch / half_life)
+    return min(steady, (1 + step) / (10 + step))
 
 
 @torch.no_grad()
@@ -35,5 +36,5 @@ def update_ema(average: nn.Module, current: nn.Module, beta: float) -> None:
             old.copy_(new)
         else:
             old.lerp_(new, 1 - beta)
-    for old, new in zip(average.buffers(), current.buffers(), strict=True):
-        old.copy_(new)
+    for kept, new_buffer in zip(average.buffers(), current.buffers(), strict=True):
+        kept.copy_(new_buffer)

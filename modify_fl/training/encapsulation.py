@@ -65,10 +65,9 @@ class Encapsulation:
         self.images, self.preset, self.config = images, preset, preset.encapsulation
         self.schedule, self.seed, self.compute, self.deadline = schedule, seed, compute, deadline
         self.step_count = self.images_seen = 0
-        layout = {"device": compute.device, "memory_format": torch.channels_last}
-        self.model = StyleModel.build(preset.network, seed).to(**layout)
+        self.model = compute.place(StyleModel.build(preset.network, seed))
         self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
-        self.discriminator = build_discriminator(preset.network, seed).to(**layout)
+        self.discriminator = compute.place(build_discriminator(preset.network, seed))
         self.features = None if nets.lpips else copy.deepcopy(self.discriminator).requires_grad_(requires_grad=False)
         self.style_mean = torch.zeros_like(self.model.remapping.offset)
         self.style_std = torch.ones_like(self.style_mean)
@@ -77,7 +76,11 @@ class Encapsulation:
 
     def _build_optimizers(self, nets: PerceptualNets) -> None:
         config, betas = self.config, self.config.betas
-        content = [*self.model.encoder.parameters(), *self.model.generator.parameters(), *self.model.offset.parameters()]
+        content = [
+            *self.model.encoder.parameters(),
+            *self.model.generator.parameters(),
+            *self.model.offset.parameters(),
+        ]
         fused = self.compute.device.type in {"cpu", "cuda"}
         self.optimizers = {
             "content": torch.optim.Adam(content, lr=config.learning_rate, betas=betas, fused=fused),
@@ -158,7 +161,9 @@ class Encapsulation:
     def _remap(self, pictures: Tensor, real: Tensor) -> dict[str, Tensor]:
         """Phase B: equations 3 to 5 for M, then Dis; E and D carry gradient but do not move."""
         config, split = self.config, self.preset.network.split
-        noise = torch.randn(len(pictures), self.preset.network.z_dim, generator=generator(self.seed, "z", self.step_count))
+        noise = torch.randn(
+            len(pictures), self.preset.network.z_dim, generator=generator(self.seed, "z", self.step_count)
+        )
         with self.compute.autocast():
             with torch.no_grad():
                 content = self.model.encode(pictures)
@@ -268,7 +273,7 @@ def _probe(images: ImageSet, *, preset: Preset, seed: int, compute: Compute, net
     """Time one step of each part on a throwaway trainer, in seconds."""
     batch, seconds = preset.encapsulation.batch, {}
     for part, start in {"reconstruct": 0, "adversarial": 1, "remap": 2}.items():
-        marks = {name: (0 if start > 0 else 10**9) for name in ("discriminator_start", "ramp_start", "ramp_end")}
+        marks = dict.fromkeys(("discriminator_start", "ramp_start", "ramp_end"), 0 if start > 0 else 10 ** 9)
         schedule = Schedule(batch=batch, remap_start=0 if start > 1 else 10**9, total=10**9, **marks)
         trainer = Encapsulation(images, preset=preset, schedule=schedule, seed=seed, compute=compute, nets=nets)
         for count in range(_PROBE_STEPS):

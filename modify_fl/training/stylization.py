@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from modify_fl.artifacts import Adapted, LoadedStyle, Mode, PhotoAdapted, TrainingSummary
-from modify_fl.config import Budget, Runtime, StylizationConfig, Subset
+from modify_fl.config import Budget, CriticConfig, Runtime, StylizationConfig, Subset
 from modify_fl.data import ImageSet, shuffled_indices
 from modify_fl.errors import ConfigError, DataError
 from modify_fl.events import Emit, TrainingEvent
@@ -81,18 +81,18 @@ class Stylization:
         self.batch = config.batch if mode == "offline" else 1
         self.total, self.deliver = total, deliver
         self.step_count = self.images_seen = 0
-        layout = {"device": compute.device, "memory_format": torch.channels_last}
-        self.model = copy.deepcopy(style.model).to(**layout).eval().requires_grad_(requires_grad=False)
+        self.model = compute.place(copy.deepcopy(style.model)).eval().requires_grad_(requires_grad=False)
         self.encoder = copy.deepcopy(self.model.encoder)
         self.trained = trainable_names(self.encoder, config.subset)
         for name, parameter in self.encoder.named_parameters():
             parameter.requires_grad_(name in self.trained)
         self.split, self.z_dim = style.network.split, style.network.z_dim
         self.optimizers = {"encoder": self._adam([p for p in self.encoder.parameters() if p.requires_grad])}
-        frozen = style.discriminator and copy.deepcopy(style.discriminator).to(**layout)
-        self.adversary = self._adversary(style) if style.discriminator and config.lambda_adv_x else None
+        critic = style.discriminator
+        self.adversary = self._adversary(critic, style.critic) if critic and config.lambda_adv_x else None
+        frozen = None if nets.lpips or critic is None else compute.place(copy.deepcopy(critic))
         self.terms = ImageTerms(
-            nets=nets, features=None if nets.lpips else frozen, compute=compute, lambda_r=config.lambda_r,
+            nets=nets, features=frozen, compute=compute, lambda_r=config.lambda_r,
             lambda_l1=0.0, lambda_lp=config.lambda_lp, lambda_id=config.lambda_id, luma=config.luma,
         )  # fmt: skip
 
@@ -100,14 +100,12 @@ class Stylization:
         fused = self.compute.device.type in {"cpu", "cuda"}
         return torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=self.config.betas, fused=fused)
 
-    def _adversary(self, style: LoadedStyle) -> Adversary:
+    def _adversary(self, shipped: Discriminator, config: CriticConfig) -> Adversary:
         """Return a trainable copy of the bundle's critic with the bundle's form of loss (M-33)."""
-        critic: Discriminator = copy.deepcopy(style.discriminator).to(  # type: ignore[union-attr]
-            device=self.compute.device, memory_format=torch.channels_last
-        )
+        critic = self.compute.place(copy.deepcopy(shipped))
         self.optimizers["discriminator"] = self._adam(list(critic.requires_grad_().parameters()))
         return Adversary(
-            discriminator=critic, optimizer=self.optimizers["discriminator"], config=style.critic,
+            discriminator=critic, optimizer=self.optimizers["discriminator"], config=config,
             seed=self.seed, compute=self.compute,
         )  # fmt: skip
 
@@ -156,7 +154,8 @@ class Stylization:
     def stylize(self, photos: Tensor) -> Tensor:
         """Return x' = D(E'(x)), float32 [B, 3, R, R]."""
         with self.compute.autocast():
-            return self.model.decode(self.model.encode(photos, encoder=self.encoder)).float()
+            painted: Tensor = self.model.decode(self.model.encode(photos, encoder=self.encoder))
+        return painted.float()
 
     @torch.no_grad()
     def pseudo_real(self, photos: Tensor) -> Tensor:
@@ -176,7 +175,8 @@ class Stylization:
                 drawn = self.model.fuse(codes, self.model.remap(z.to(photos.device)))
                 half = len(photos) // 2 if self.config.pseudo_real == "mix" else 0
                 codes = torch.cat([codes[:half], drawn[half:]])
-            return self.model.decode(codes).float()
+            pictures: Tensor = self.model.decode(codes)
+        return pictures.float()
 
     def _descend(self, loss: Tensor) -> None:
         optimizer = self.optimizers["encoder"]
@@ -342,7 +342,7 @@ def adapt_to_photo(
     Raises:
         DataError: ``photo`` is not one picture.
     """
-    if photo.ndim != 4 or len(photo) != 1:  # noqa: PLR2004 - N, C, H, W
+    if photo.ndim != 4 or len(photo) != 1:
         raise DataError(f"expected one picture of shape [1, 3, R, R], got {tuple(photo.shape)}")
     single = _OnePhoto(photo)
     stage = Stylization(

@@ -6,11 +6,11 @@ from modify_fl.augment import Augmentation, augment, draw_augmentation, flip
 from modify_fl.streams import generator
 
 
-def _draws(colour: float = 0.5, shift: tuple[float, float] = (0.0, 0.0), hole: tuple[float, float] = (9.0, 9.0)) -> Augmentation:
+def _draws(
+    colour: float = 0.5, shift: tuple[float, float] = (0.0, 0.0), hole: tuple[float, float] = (9.0, 9.0)
+) -> Augmentation:
     """Draws that change nothing unless told: colour 0.5 is neutral, the hole lies outside."""
-    return Augmentation(
-        colour=torch.full((1, 3), colour), shift=torch.tensor([shift]), hole=torch.tensor([hole])
-    )
+    return Augmentation(colour=torch.full((1, 3), colour), shift=torch.tensor([shift]), hole=torch.tensor([hole]))
 
 
 def _picture() -> torch.Tensor:

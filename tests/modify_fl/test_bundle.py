@@ -101,7 +101,9 @@ def test_weights_that_are_not_finite_are_not_packed(
     """Nothing is written."""
     made.model.generator.const[0, 0, 0, 0] = value
     with pytest.raises(TensorError, match="not finite") as caught:
-        write_style_bundle(tmp_path / "a.mdfy", made, release=_RELEASE, key=owner[0], provider=owner[1], overwrite=False)
+        write_style_bundle(
+            tmp_path / "a.mdfy", made, release=_RELEASE, key=owner[0], provider=owner[1], overwrite=False
+        )
     assert (caught.value.code, caught.value.exit_code) == ("E_TENSOR_VALUE", 7)
     assert list(tmp_path.iterdir()) == []
 
@@ -121,7 +123,9 @@ def _repack(folder: Path, style: LoadedStyle, owner: tuple[PrivateKey, ProviderK
     return path
 
 
-@pytest.mark.parametrize(("value", "code"), [(float("nan"), "E_TENSOR_VALUE"), (1e6, "E_TENSOR_VALUE"), (None, "E_SELFTEST")])
+@pytest.mark.parametrize(
+    ("value", "code"), [(float("nan"), "E_TENSOR_VALUE"), (1e6, "E_TENSOR_VALUE"), (None, "E_SELFTEST")]
+)
 def test_bad_values_from_a_trusted_signer_are_refused(
     tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey], value: float | None, code: str
 ) -> None:
@@ -135,7 +139,8 @@ def test_bad_values_from_a_trusted_signer_are_refused(
 
 
 @pytest.mark.parametrize(
-    "change", [{"trunk": 32}, {"xi": 3}, {"resolution": 1024}, {"w_dim": 65_536}, {"remap_layers": 10**6}, {"encoder": "x"}]
+    "change",
+    [{"trunk": 32}, {"xi": 3}, {"resolution": 1024}, {"w_dim": 65_536}, {"remap_layers": 10**6}, {"encoder": "x"}, {"w_dim": 16.5}, {"w_dim": True}],
 )
 def test_configuration_that_does_not_fit_is_refused(
     tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey], change: dict[str, object]
@@ -156,7 +161,9 @@ def test_configuration_that_does_not_fit_is_refused(
     assert caught.value.code in {"E_TENSOR_SHAPE", "E_MANIFEST"}
 
 
-def test_adapter_changes_what_it_carries(tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]) -> None:
+def test_adapter_changes_what_it_carries(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]
+) -> None:
     """M-39: E' is E with the adapter's tensors, and nothing else."""
     style = _publish(tmp_path, made, owner)
     write_adapter(tmp_path / "a.mdfa", _adapted(style), style=style, key=owner[0], provider=owner[1], overwrite=False)

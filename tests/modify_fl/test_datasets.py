@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -55,6 +56,23 @@ def test_hidden_and_other_files_are_no_pictures(tmp_path: Path) -> None:
     for name in ("a.png", ".b.png", ".thumbnails/c.png", "__MACOSX/d.png", "notes.txt", "metfaces.json", "png"):
         put(tmp_path / name)
     assert names(tmp_path) == ("a.png",)
+
+
+def test_sub_folder_that_may_not_be_read_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "a.png")
+    put(tmp_path / "locked" / "b.png")
+    whole = os.scandir
+
+    def scandir(path: str) -> object:
+        # Root may read everything, so the refusal has to be made up.
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"cannot list .*locked") as caught, open_pictures(tmp_path):
+        pass
+    assert caught.value.why == "permission denied"
 
 
 def test_folder_whose_own_path_is_hidden_is_searched(tmp_path: Path) -> None:

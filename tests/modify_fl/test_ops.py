@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from modify_fl import ops
-from modify_fl.errors import ShapeError
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
+
+from modify_fl import ops
+from modify_fl.errors import ShapeError
 
 # Small enough for numerical derivatives, and of the two parities of side.
 _EVEN, _ODD = (2, 3, 6, 6), (2, 3, 5, 5)
@@ -83,7 +84,7 @@ def test_filters_keep_the_type_and_their_accuracy_in_bfloat16(function: Callable
 
 
 def _modulated(**options: object) -> Callable[..., Tensor]:
-    return lambda x, weight, styles: ops.modulated_conv2d(x, weight, styles, **options)  # type: ignore[arg-type]
+    return lambda x, weight, styles: ops.modulated_conv2d(x, weight, styles, **options)
 
 
 _WEIGHT, _STYLES = (2, 3, 3, 3), (2, 3)
@@ -112,7 +113,7 @@ def test_first_and_second_derivatives(name: str) -> None:
     assert gradgradcheck(function, inputs)
 
 
-def test_second_derivative_of_a_filter_costs_no_library_call_per_channel() -> None:
+def test_second_derivative_of_a_filter_is_the_filter_again() -> None:
     # ops.py: the library's own second derivative of a depthwise convolution
     # falls back to a loop; ours is the filter again, so the gradient of the
     # gradient is built from the same function.

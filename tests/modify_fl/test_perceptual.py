@@ -88,7 +88,8 @@ def test_large_pictures_are_reduced_to_256(nets: PerceptualNets) -> None:
     assert nets.lpips is not None
     a, b = _faces(1, 512), _faces(1, 512).flip(-1)
     small = [
-        torch.nn.functional.interpolate(x, size=256, mode="bicubic", antialias=True, align_corners=False) for x in (a, b)
+        torch.nn.functional.interpolate(x, size=256, mode="bicubic", antialias=True, align_corners=False)
+        for x in (a, b)
     ]
     assert torch.allclose(nets.lpips(a, b), nets.lpips(*small))
 

@@ -53,7 +53,10 @@ def tiny() -> Callable[..., Preset]:
     def build(*, network: NetworkConfig = NETWORK, **changes: object) -> Preset:
         recipe = replace(EncapsulationConfig(batch=4, ema_half_life=40), **changes)  # type: ignore[arg-type]
         return Preset(
-            name="tiny", network=network, encapsulation=recipe, stylization=StylizationConfig(batch=2, steps=4, online_steps=4)
+            name="tiny",
+            network=network,
+            encapsulation=recipe,
+            stylization=StylizationConfig(batch=2, steps=4, online_steps=4),
         )
 
     return build
@@ -84,7 +87,11 @@ def new_provider(key: PrivateKey) -> ProviderKey:
     """Return a fresh provider record that may sign both kinds."""
     now = datetime.now(UTC).replace(microsecond=0)
     return issue_provider_key(
-        key, name="Studio", roles=("style", "adapter"), not_before=now - timedelta(days=1), expires=now + timedelta(days=30)
+        key,
+        name="Studio",
+        roles=("style", "adapter"),
+        not_before=now - timedelta(days=1),
+        expires=now + timedelta(days=30),
     )
 
 
@@ -106,7 +113,9 @@ def _publish(folder: Path, images: ImageSet, preset: Preset, nets: PerceptualNet
 def style(tmp_path_factory: pytest.TempPathFactory, paintings: ImageSet, no_nets: PerceptualNets) -> LoadedStyle:
     """A tiny style that went through a signed bundle."""
     recipe = EncapsulationConfig(batch=4, ema_half_life=40)
-    return _publish(tmp_path_factory.mktemp("style"), paintings, Preset(name="tiny", network=NETWORK, encapsulation=recipe), no_nets)
+    return _publish(
+        tmp_path_factory.mktemp("style"), paintings, Preset(name="tiny", network=NETWORK, encapsulation=recipe), no_nets
+    )
 
 
 @pytest.fixture(scope="session")
@@ -114,4 +123,6 @@ def wgan_style(tmp_path_factory: pytest.TempPathFactory, paintings: ImageSet, no
     """The same with the paper's adversary."""
     critic = CriticConfig(adversary="wgan-lp", penalty=10.0, penalty_every=1, augment=False)
     recipe = EncapsulationConfig(batch=4, ema_half_life=0, critic=critic)
-    return _publish(tmp_path_factory.mktemp("wgan"), paintings, Preset(name="tiny", network=NETWORK, encapsulation=recipe), no_nets)
+    return _publish(
+        tmp_path_factory.mktemp("wgan"), paintings, Preset(name="tiny", network=NETWORK, encapsulation=recipe), no_nets
+    )

@@ -12,7 +12,9 @@ from modify_fl.training.checkpoint import Checkpoint
 
 
 def _saved(step: int) -> Checkpoint:
-    return Checkpoint(step=step, tensors={"net": {"a": torch.full((2,), float(step))}}, values={"images_seen": step * 4})
+    return Checkpoint(
+        step=step, tensors={"net": {"a": torch.full((2,), float(step))}}, values={"images_seen": step * 4}
+    )
 
 
 def test_newest_is_current_and_older_ones_go(tmp_path: Path) -> None:
@@ -73,7 +75,9 @@ def test_optimizer_goes_on_exactly(memory: torch.memory_format) -> None:
     straight, optimizer = build()
     step(straight, optimizer, 1)
     weights = {k: v.clone(memory_format=torch.contiguous_format) for k, v in straight.state_dict().items()}
-    moments = {k: v.clone(memory_format=torch.contiguous_format) for k, v in checkpoint.optimizer_tensors(optimizer).items()}
+    moments = {
+        k: v.clone(memory_format=torch.contiguous_format) for k, v in checkpoint.optimizer_tensors(optimizer).items()
+    }
     step(straight, optimizer, 2)
 
     resumed, other = build()

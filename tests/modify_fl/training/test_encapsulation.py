@@ -43,7 +43,7 @@ def test_interrupted_run_gives_the_same_bits(
     straight = _run(tmp_path / "a", paintings, tiny(), no_nets)
 
     def interrupt(event: TrainingEvent) -> None:
-        if event.kind == "phase" and stop_after > 16 or event.kind == "tick" and event.step == stop_after:
+        if (event.kind == "phase" and stop_after > 16) or (event.kind == "tick" and event.step == stop_after):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(InterruptedRunError, match="stopped after"):
@@ -144,7 +144,9 @@ def test_other_image_differs(paintings: ImageSet, tiny: Callable[..., Preset], n
         assert all(a != b for a, b in zip(own, other_indices(own, len(paintings), trainer.seed, step), strict=True))
 
 
-def test_dis_loss_independent_of_lambda(paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets) -> None:
+def test_dis_loss_independent_of_lambda(
+    paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets
+) -> None:
     """Row 13 of the table: Dis trains with weight 1 whatever lambda_adv is (M-6)."""
     figures = []
     for weight in (0.1, 7.0):

@@ -21,7 +21,9 @@ from tests.modify_fl.training.conftest import RUNTIME, equal_states
 CONFIG = StylizationConfig(batch=2, steps=6, online_steps=6)
 
 
-def _stage(style: LoadedStyle, photos: ImageSet, nets: PerceptualNets, mode: Mode = "offline", **changes: object) -> Stylization:
+def _stage(
+    style: LoadedStyle, photos: ImageSet, nets: PerceptualNets, mode: Mode = "offline", **changes: object
+) -> Stylization:
     config = StylizationConfig(**({"batch": 2, "steps": 6, "learning_rate": 1e-3} | changes))  # type: ignore[arg-type]
     return Stylization(style, photos, mode=mode, config=config, total=12, seed=3, compute=resolve(RUNTIME), nets=nets)
 
@@ -95,7 +97,9 @@ def test_pseudo_real_from_m(style: LoadedStyle, photos: ImageSet, no_nets: Perce
     assert not torch.allclose(drawn[1], plain[1], atol=1e-6)
 
 
-def test_test_time_changes_weights_and_lowers_loss(style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets) -> None:
+def test_test_time_changes_weights_and_lowers_loss(
+    style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets
+) -> None:
     """Row 8 of the table: exactly 50 steps with an optimiser that moves E' (M-34, M-35)."""
     result = adapt_to_photo(
         style, photos.batch([0]), config=StylizationConfig(), seed=1, compute=resolve(RUNTIME), nets=no_nets
@@ -105,7 +109,9 @@ def test_test_time_changes_weights_and_lowers_loss(style: LoadedStyle, photos: I
     assert not equal_states(result.encoder, style.model.encoder)
 
 
-def test_test_time_does_not_depend_on_other_photos(style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets) -> None:
+def test_test_time_does_not_depend_on_other_photos(
+    style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets
+) -> None:
     """M-35: permuting a folder changes nothing; the seed follows from the pixels."""
     config = StylizationConfig(test_time_steps=3)
     results = {}
@@ -121,7 +127,9 @@ def test_test_time_does_not_depend_on_other_photos(style: LoadedStyle, photos: I
     assert photo_seed(1, photos.batch([0])) != photo_seed(2, photos.batch([0]))
 
 
-def test_online_takes_photos_in_order(tmp_path: Path, style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets) -> None:
+def test_online_takes_photos_in_order(
+    tmp_path: Path, style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets
+) -> None:
     """M-34: one photo per step in the order of arrival; its picture is made after its step."""
     seen: list[int] = []
     adapt(

@@ -1,0 +1,2 @@
+def test_x(studio):
+    print(sorted(p.name for p in studio.iterdir()))
