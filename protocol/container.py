@@ -99,9 +99,7 @@ def _check_names(names: Sequence[str]) -> None:
         check_name(name)
     if len(set(names)) != len(names):
         raise problem("E_CONTAINER", detail="two members with one name")
-    folders = {name[:index] for name in names for index, char in enumerate(name) if char == "/"}
-    for name in sorted(folders.intersection(names)):
-        raise problem("E_MEMBER_NAME", member=name, why="it is both a file and a folder")
+    # No name can be a file and a folder at once: files have a suffix, folders cannot (B-4).
     if list(names) != sorted(names, key=canonical_order):
         raise problem("E_CONTAINER", detail="members out of order")
 

@@ -91,6 +91,7 @@ def _restyle(model: StyleModel, codes: Tensor, styles: Tensor) -> Tensor:
     return torch.stack(pictures)
 
 
+@torch.no_grad()
 def style_spread(restyled: Tensor, terms: ImageTerms) -> float:
     """Return how much styles differ on the same content.
 

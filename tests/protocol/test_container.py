@@ -29,7 +29,7 @@ def test_what_is_written_reads_back(members: dict[str, bytes]) -> None:
     try:
         data = pack(members)
     except MalformedBundleError as error:
-        assert error.code == "E_MEMBER_NAME"  # noqa: PT017 - a file and a folder of one name, or a device
+        assert error.code == "E_MEMBER_NAME"  # noqa: PT017 - the name of a device
         return
     found = {member.name: data[member.offset : member.offset + member.size] for member in read(data)}
     assert found == members

@@ -110,17 +110,14 @@ def test_any_truncation_is_refused(style_bytes: bytes, tmp_path_factory: pytest.
     refusal(path)
 
 
-@pytest.mark.slow
-def test_every_bit_and_every_length(style_bytes: bytes, tmp_path: Path) -> None:
-    # "A flipped bit anywhere in the bundle": one bit of every byte, and every length.
+def test_bits_all_over_the_file(style_bytes: bytes, tmp_path: Path) -> None:
+    # "A flipped bit anywhere in the bundle"; the bits of the headers are all tried in test_container.
     path = tmp_path / "x.mdfy"
     trust = TrustStore.of(STUDIO)
-    for position in range(len(style_bytes)):
+    for position in range(0, len(style_bytes), 7):
         broken = bytearray(style_bytes)
         broken[position] ^= 1 << position % 8
         path.write_bytes(broken)
-        refusal(path, trust=trust)
-        path.write_bytes(style_bytes[:position])
         refusal(path, trust=trust)
 
 
@@ -239,7 +236,7 @@ def test_step_9_manifest_changed_with_its_crc_kept(style_path: Path) -> None:
     # Same size, same CRC, other bytes: only the digest tells. CRC-32 is linear, so flipping the
     # bits of a multiple of its polynomial changes nothing in it.
     data = bytearray(style_path.read_bytes())
-    found = data.index(b'"accountant"' if b'"accountant"' in data else b'"allowed"')
+    found = data.index(b'"allowed"')
     polynomial = 0x104C11DB7  # x^32 + ... + 1, as the bits of a message, most significant first
     for bit in range(33):
         if polynomial >> (32 - bit) & 1:
