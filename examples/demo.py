@@ -24,6 +24,11 @@ _MARKER = ".modify-demo"
 _STYLES = ("style/paintings/128", "metfaces")
 _PHOTOS = (("content/congress/128", "content/london/128"), ("ffhq", "ffhq"), ("celeba-hq", "celeba-hq"))
 _SHOWN = 8
+_TINY = tuple(
+    word
+    for change in ("resolution=32", "channel_max=16", "enc_max=16", "pyramid=16", "trunk=16", "w_dim=16", "z_dim=16")
+    for word in ("--set", change)
+)
 
 
 @dataclass(kw_only=True)
@@ -61,6 +66,9 @@ def main() -> int:
     """Run the demo and print the path of the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("demo"))
+    parser.add_argument(
+        "--tiny", action="store_true", help="networks of a few thousand weights, to test the demo itself"
+    )
     parser.add_argument("--minutes", type=float, default=3.0, help="training time of stage 1")
     options = parser.parse_args()
     folder = _fresh_folder(options.out.resolve())
@@ -70,7 +78,7 @@ def main() -> int:
     seconds = round(60 * options.minutes)
     story.run(
         "style-provider", "package", "--dataset", style, "--key", "keys/studio.pem", "--out", "style.mdfy",
-        "--name", "Demo", "--budget", f"{seconds}s",
+        "--name", "Demo", "--budget", f"{seconds}s", *(_TINY if options.tiny else ()),
     )  # fmt: skip
     story.run("content-client", "trust", "add", "keys/studio.mdfykey", "--fingerprint", _fingerprint(folder))
     story.run("content-client", "verify", "style.mdfy")

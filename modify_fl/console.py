@@ -248,9 +248,10 @@ def _commands_apart(fix: str) -> str:
 def _argv(fix: str) -> list[str]:
     """Return the command that a fix names, split into words; empty when it names none."""
     for line in fix.split("\n"):
-        if line.strip().startswith(_PROGRAMS):
+        command = line.strip().removeprefix("run ")
+        if command.startswith(_PROGRAMS):
             try:
-                return shlex.split(line.strip())
+                return shlex.split(command)
             except ValueError:
                 return []
     return []

@@ -9,7 +9,7 @@ under its name only after the verifier has accepted it.
 import hashlib
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -58,36 +58,33 @@ def _file_entry(name: str) -> FileEntry:
     return FileEntry(path=name, role=kind.role, media_type=kind.media_type)
 
 
-def _weight_file(name: str, data: bytes, abs_max: Mapping[str, float]) -> WeightFile:
+def _resource(name: str, data: bytes) -> Resource:
+    digest = hashlib.sha256(data).hexdigest()
+    return Resource(name=name, digest=digest, size=len(data), crc32=zlib.crc32(data))
+
+
+def _weight_file(resource: Resource, data: bytes, abs_max: Mapping[str, float]) -> WeightFile:
+    name = resource.name
     if name not in abs_max:
         raise problem("E_TENSOR_VALUE", member=name, detail="no abs_max was given")
     start = data[: HEADER_LENGTH + MAX_HEADER]
     return WeightFile(
         file=name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
-        tensors=read_tensor_header(start, size=len(data), member=name),
+        sha256=resource.digest,
+        size=resource.size,
+        tensors=read_tensor_header(start, size=resource.size, member=name),
         abs_max=float(abs_max[name]),
     )
 
 
-def _complete(manifest: Manifest, members: Mapping[str, bytes], abs_max: Mapping[str, float]) -> Manifest:
+def _complete(manifest: Manifest, weights: tuple[WeightFile, ...], names: Iterable[str]) -> Manifest:
     """Fill in what follows from the members."""
-    weights = tuple(
-        _weight_file(name, data, abs_max) for name, data in sorted(members.items()) if name.endswith(WEIGHTS)
-    )
     stored = sum(math.prod(info.shape) for file in weights for info in file.tensors.values())
-    names = sorted({*members, MANIFEST, CARD})
     return replace(
         manifest,
         model=replace(manifest.model, weights=weights, n_parameters=stored),
-        files=tuple(_file_entry(name) for name in names),
+        files=tuple(_file_entry(name) for name in sorted({*names, MANIFEST, CARD})),
     )
-
-
-def _resource(name: str, data: bytes) -> Resource:
-    digest = hashlib.sha256(data).hexdigest()
-    return Resource(name=name, digest=digest, size=len(data), crc32=zlib.crc32(data))
 
 
 def _check_members(members: Mapping[str, bytes]) -> None:
@@ -137,12 +134,15 @@ def write_bundle(
     if public_der(key.public_key()) != public_der(provider.public_key):
         raise problem("E_PROVIDER_MISMATCH", got="another key", expected=provider.fingerprint)
     _check_members(members)
-    finished = _complete(manifest, members, abs_max)
+    given = {name: _resource(name, data) for name, data in sorted(members.items())}
+    weights = tuple(_weight_file(given[name], members[name], abs_max) for name in given if name.endswith(WEIGHTS))
+    finished = _complete(manifest, weights, members)
     lint_members(finished, members)
-    contents = {**members, MANIFEST: finished.to_bytes(), CARD: model_card(finished)}
-    resources = tuple(_resource(name, data) for name, data in sorted(contents.items()))
+    made = {MANIFEST: finished.to_bytes(), CARD: model_card(finished)}
+    signed = given | {name: _resource(name, data) for name, data in made.items()}
+    resources = tuple(signed[name] for name in sorted(signed))
     record = sign_statement(key, Statement(kind=finished.kind, resources=resources))
-    contents[SIGNATURE] = record.to_bytes()
+    contents = {**members, **made, SIGNATURE: record.to_bytes()}
     ordered = sorted(contents.items(), key=lambda item: canonical_order(item[0]))
     with atomic_writer(path, overwrite=overwrite) as stream:
         write_container(stream, ordered)

@@ -29,15 +29,13 @@ from modify_fl.training.adversary import Adversary
 from modify_fl.training.checkpoint import Checkpoint, module_tensors, optimizer_tensors, restore_optimizer
 from modify_fl.training.diagnostics import SampleBoard
 from modify_fl.training.ema import ema_decay, update_ema
-from modify_fl.training.loop import open_record, run_lock, train
+from modify_fl.training.loop import best_step, open_record, run_lock, train
 from modify_fl.training.runtime import Compute, resolve
 from modify_fl.training.schedule import Schedule
 from modify_fl.training.terms import ImageTerms
 
 __all__ = ["Encapsulation", "encapsulate", "plan_images"]
 
-_PROBE_STEPS = 6
-_PROBE_WARM_UP = 2
 _FEATURE_HALF_LIFE = 1000
 _REMAP_SPREAD = 0.1
 _MOMENT_DRAWS = 1024
@@ -276,11 +274,7 @@ def _probe(images: ImageSet, *, preset: Preset, seed: int, compute: Compute, net
         marks = dict.fromkeys(("discriminator_start", "ramp_start", "ramp_end"), 0 if start > 0 else 10 ** 9)
         schedule = Schedule(batch=batch, remap_start=0 if start > 1 else 10**9, total=10**9, **marks)
         trainer = Encapsulation(images, preset=preset, schedule=schedule, seed=seed, compute=compute, nets=nets)
-        for count in range(_PROBE_STEPS):
-            if count == _PROBE_WARM_UP:
-                begin = time.monotonic()
-            trainer.step()
-        seconds[part] = (time.monotonic() - begin) / (_PROBE_STEPS - _PROBE_WARM_UP)
+        seconds[part] = best_step(trainer.step)
     return seconds
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -22,8 +22,9 @@ from modify_fl.training import checkpoint
 from modify_fl.training.checkpoint import Checkpoint
 from modify_fl.training.interrupt import StopRequest
 
-__all__ = ["Trainer", "open_record", "run_lock", "train"]
+__all__ = ["Trainer", "best_step", "open_record", "run_lock", "train"]
 
+_PROBE_STEPS = 6
 _REPORT_STEPS = 10
 _CHECKPOINT_SECONDS = 120.0
 _BAD_STEPS_MAX = 3
@@ -64,6 +65,21 @@ class Trainer(Protocol):
 
     def at_pace(self, seconds: float) -> str:
         """Adapt the schedule to the pace where the budget is a time (M-30); return what changed, or nothing."""
+
+
+def best_step(step: Callable[[], object]) -> float:
+    """Return the shortest time of a few steps, in seconds (M-30).
+
+    The shortest, because a moment in which something else runs on the machine
+    would otherwise cut a whole run short; if that moment lasts, the loop notices
+    (``Trainer.at_pace``).
+    """
+    times = []
+    for _ in range(_PROBE_STEPS):
+        start = time.monotonic()
+        step()
+        times.append(time.monotonic() - start)
+    return min(times)
 
 
 def open_record(folder: Path, settings: Mapping[str, object], *, fresh: bool) -> dict[str, object] | None:

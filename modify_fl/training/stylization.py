@@ -28,7 +28,7 @@ from modify_fl.perceptual import PerceptualNets
 from modify_fl.streams import generator
 from modify_fl.training.adversary import Adversary
 from modify_fl.training.checkpoint import Checkpoint, module_tensors, optimizer_tensors, restore_optimizer
-from modify_fl.training.loop import open_record, run_lock, train
+from modify_fl.training.loop import best_step, open_record, run_lock, train
 from modify_fl.training.runtime import Compute, resolve
 from modify_fl.training.terms import ImageTerms
 
@@ -36,8 +36,6 @@ __all__ = ["Stylization", "adapt", "adapt_to_photo", "photo_seed", "trainable_na
 
 Deliver = Callable[[int, Tensor], None]
 
-_PROBE_STEPS = 6
-_PROBE_WARM_UP = 2
 
 
 def trainable_names(encoder: nn.Module, subset: Subset) -> tuple[str, ...]:
@@ -239,12 +237,8 @@ def _plan(
         return batch * (config.steps if mode == "offline" else config.online_steps)
     if budget.kind != "seconds":
         return max(1, round(budget.amount * (batch if budget.kind == "steps" else 1)))
-    start, probe = time.monotonic(), trainer()
-    for count in range(_PROBE_STEPS):
-        if count == _PROBE_WARM_UP:
-            begin = time.monotonic()
-        probe.step()
-    per_step = (time.monotonic() - begin) / (_PROBE_STEPS - _PROBE_WARM_UP)
+    start = time.monotonic()
+    per_step = best_step(trainer().step)
     left = max(budget.amount - (time.monotonic() - start), budget.amount / 2)
     return max(1, round(left / per_step)) * batch
 

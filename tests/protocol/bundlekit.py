@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from protocol.container import SIGNATURE, canonical_order, read_directory, write_container
 from protocol.manifest import (
     BaseInfo,

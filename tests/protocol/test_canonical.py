@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from protocol.canonical import MAX_DEPTH, MAX_INTEGER, MAX_JSON, Json, dump_json, parse_json, pick, same_json
 from protocol.errors import MalformedBundleError, ProtocolError
 

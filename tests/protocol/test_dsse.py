@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
+
 from protocol.canonical import Json
 from protocol.dsse import Envelope, as_private, as_public, decode_base64, encode_base64, pae, sign, verify_signature
 from protocol.errors import UntrustedKeyError, VerificationError
@@ -97,7 +98,9 @@ def test_other_algorithms_are_refused() -> None:
             as_public(key.public_key())
 
 
-@pytest.mark.parametrize("text", ["YQ", "YQ=", "YQ==\n", " YQ==", "YR==", "YQ==YQ==", "Y Q==", "é", "-_-_", None, 1, b"YQ=="])
+@pytest.mark.parametrize(
+    "text", ["YQ", "YQ=", "YQ==\n", " YQ==", "YR==", "YQ==YQ==", "Y Q==", "é", "-_-_", None, 1, b"YQ=="]
+)
 def test_lax_base64_is_refused(text: Json) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the callers say what it means
         decode_base64(text)

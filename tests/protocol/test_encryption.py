@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
 from protocol import encryption
 from protocol.encryption import AGE_MAGIC, is_age, lock, unlock
 from protocol.errors import EnvironmentMissingError, KeyFileError
@@ -68,7 +69,9 @@ SALT = b"A" * 22
         (AGE_MAGIC, "damaged"),
     ],
 )
-def test_header_is_checked_before_it_costs_anything(header: bytes, detail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_header_is_checked_before_it_costs_anything(
+    header: bytes, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never() -> NoReturn:
         pytest.fail("pyrage must not see this header")
 

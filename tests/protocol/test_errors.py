@@ -1,6 +1,9 @@
 """One table of codes; classes own exit codes (B-45, U-43, U-44)."""
 
+from pathlib import Path
+
 import pytest
+
 from protocol import errors
 from protocol.errors import CODES, Error, ProtocolError, problem
 
@@ -20,13 +23,52 @@ EXIT_CODES = {
     "EnvironmentMissingError": 12,
 }
 # The codes of B-45, in its order.
-B_45 = """
-E_FORMAT E_TRUNCATED E_CONTAINER E_MEMBER_NAME E_MEMBER_TYPE E_JSON E_MANIFEST E_VERSION E_UNSIGNED E_SIG_FORMAT
-E_SIG_BAD E_STATEMENT E_UNSIGNED_MEMBER E_MISSING_MEMBER E_DIGEST E_UNTRUSTED E_PROVIDER_MISMATCH E_KEY_TYPE
-E_KEY_ROLE E_KEY_EXPIRED E_KEY_RETIRED E_KEY_REVOKED E_KEY_CHAIN E_KEY_FORK E_EXPIRED E_NOT_YET_VALID E_ROLLBACK
-E_EQUIVOCATION E_BUNDLE_REVOKED E_REVOCATION_ROLLBACK E_AUDIENCE E_USAGE E_BASE E_LOCAL_ONLY E_LINT E_TENSOR_HEADER
-E_TENSOR_SHAPE E_TENSOR_VALUE E_SELFTEST E_NOT_RECIPIENT E_DECRYPT E_NO_AGE E_KEYFILE E_IO
-""".split()
+B_45 = [
+    "E_FORMAT",
+    "E_TRUNCATED",
+    "E_CONTAINER",
+    "E_MEMBER_NAME",
+    "E_MEMBER_TYPE",
+    "E_JSON",
+    "E_MANIFEST",
+    "E_VERSION",
+    "E_UNSIGNED",
+    "E_SIG_FORMAT",
+    "E_SIG_BAD",
+    "E_STATEMENT",
+    "E_UNSIGNED_MEMBER",
+    "E_MISSING_MEMBER",
+    "E_DIGEST",
+    "E_UNTRUSTED",
+    "E_PROVIDER_MISMATCH",
+    "E_KEY_TYPE",
+    "E_KEY_ROLE",
+    "E_KEY_EXPIRED",
+    "E_KEY_RETIRED",
+    "E_KEY_REVOKED",
+    "E_KEY_CHAIN",
+    "E_KEY_FORK",
+    "E_EXPIRED",
+    "E_NOT_YET_VALID",
+    "E_ROLLBACK",
+    "E_EQUIVOCATION",
+    "E_BUNDLE_REVOKED",
+    "E_REVOCATION_ROLLBACK",
+    "E_AUDIENCE",
+    "E_USAGE",
+    "E_BASE",
+    "E_LOCAL_ONLY",
+    "E_LINT",
+    "E_TENSOR_HEADER",
+    "E_TENSOR_SHAPE",
+    "E_TENSOR_VALUE",
+    "E_SELFTEST",
+    "E_NOT_RECIPIENT",
+    "E_DECRYPT",
+    "E_NO_AGE",
+    "E_KEYFILE",
+    "E_IO",
+]
 
 
 def test_table_holds_exactly_the_codes_of_the_rule() -> None:
@@ -65,3 +107,11 @@ def test_error_keeps_its_parts() -> None:
     assert parts == ("what", "why", "fix", "E_X", 7, "m", "e", "g")
     assert str(error) == "what"
     assert error.exit_code == 1
+
+
+def test_specification_has_the_same_table() -> None:
+    # Rows of B-45 name one or several codes, and end with the exit code of their classes.
+    text = (Path(errors.__file__).parent / "SPEC.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| E_")]
+    stated = {code: int(row[-1]) for row in rows for code in row[0].split(" / ")}
+    assert stated == {code: row.kind.exit_code for code, row in CODES.items()}

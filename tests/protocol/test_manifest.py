@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bundlekit import adapter_manifest, open_trusted, style_manifest
+
 from protocol.canonical import Json
 from protocol.errors import MalformedBundleError, UnsupportedVersionError
 from protocol.manifest import DpStatement, Federation, Manifest, privacy_statement
@@ -95,8 +96,8 @@ def test_time_without_zone_is_refused_when_written() -> None:
     created = datetime(2026, 1, 1)  # noqa: DTZ001 - the point of the test
     with pytest.raises(MalformedBundleError, match="time zone"):
         replace(manifest, bundle=replace(manifest.bundle, created=created)).to_bytes()
+    later = manifest.bundle.created + timedelta(microseconds=1)
     with pytest.raises(MalformedBundleError, match="whole seconds"):
-        later = manifest.bundle.created + timedelta(microseconds=1)
         replace(manifest, bundle=replace(manifest.bundle, created=later)).to_bytes()
 
 

@@ -19,6 +19,7 @@ from bundlekit import (
     weights,
     write_style,
 )
+
 from protocol.errors import MalformedBundleError, PolicyError, ProtocolError, StorageError, TensorError
 from protocol.manifest import Usage
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Literal
 
 import pytest
+
 from protocol.canonical import Json
 from protocol.errors import MalformedBundleError
 from protocol.schema import Bound, Hex64, Line, Positive, Scalar, Text, decode, encode, format_time, parse_time

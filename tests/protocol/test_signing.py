@@ -10,6 +10,7 @@ import pytest
 from bundlekit import CREATED, EXPIRES, OTHER_KEY, STUDIO, STUDIO_KEY, provider_key
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from protocol.canonical import Json, dump_json
 from protocol.dsse import Envelope
 from protocol.errors import KeyFileError, ProtocolError, StorageError, UntrustedKeyError

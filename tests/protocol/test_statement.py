@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bundlekit import STUDIO_KEY, resources
+
 from protocol.canonical import dump_json
 from protocol.dsse import Envelope
 from protocol.errors import VerificationError

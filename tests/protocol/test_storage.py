@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
 from protocol.errors import KeyFileError, StorageError
 from protocol.storage import PRIVATE, atomic_writer, exclusive_lock, open_regular, read_file
 
@@ -24,7 +25,7 @@ def test_file_appears_whole_with_its_mode(tmp_path: Path) -> None:
 
 def test_nothing_appears_when_the_block_fails(tmp_path: Path) -> None:
     path = tmp_path / "f"
-    with pytest.raises(RuntimeError), atomic_writer(path) as stream:
+    with pytest.raises(RuntimeError), atomic_writer(path) as stream:  # noqa: PT012 - the block is what is tested
         stream.write(b"half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
@@ -50,7 +51,7 @@ def test_existing_file_is_kept(tmp_path: Path) -> None:
 
 def test_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "f"
-    with pytest.raises(StorageError, match="it exists"), atomic_writer(path) as stream:
+    with pytest.raises(StorageError, match="it exists"), atomic_writer(path) as stream:  # noqa: PT012 - likewise
         stream.write(b"new")
         path.write_bytes(b"theirs")
     assert path.read_bytes() == b"theirs"

@@ -7,6 +7,7 @@ from typing import Any
 import platformdirs
 import pytest
 from bundlekit import CLIENT, OTHER, OTHER_KEY, STUDIO, provider_key
+
 from protocol.errors import KeyFileError, StorageError, UntrustedKeyError
 from protocol.trust import TrustStore, config_folder
 
@@ -91,7 +92,9 @@ def edited(text: str, **changes: Any) -> str:
     return json.dumps({**json.loads(text), **changes})
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "unknown field", "other format", "forged key", "bad role", "more roles"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "cut", "unknown field", "other format", "forged key", "bad role", "more roles"]
+)
 def test_damaged_store_refuses_everything(store: TrustStore, tmp_path: Path, damage: str) -> None:
     store.add(CLIENT)
     path = tmp_path / "trust" / "pins.json"

@@ -27,7 +27,7 @@ _FIR = torch.outer(torch.tensor([1.0, 3, 3, 1]), torch.tensor([1.0, 3, 3, 1])) /
 State = dict[str, Tensor]
 
 
-# The foreign layout, written down from its own project's documentation of names.
+# The foreign layout, name by name.
 
 
 def _random_state(resolution: int, *, w_dim: int = 512, multiplier: int = 2, layers: int = 8, seed: int = 1) -> State:
@@ -182,10 +182,8 @@ def test_psp_decoder_and_encoder(tmp_path: Path, small: State) -> None:
     torch.manual_seed(1)
     config = NetworkConfig(resolution=32, w_dim=16, z_dim=16, encoder="ir-se50", channel_base=32768, channel_max=512)
     encoder = PaperEncoder(config)
-    content = {
-        "state_dict": {f"decoder.{n}": v for n, v in small.items()} | {f"encoder.{n}": v for n, v in encoder.state_dict().items()},
-        "latent_avg": torch.randn(8, 16), "opts": {"output_size": 32, "device": "cuda"},
-    }  # fmt: skip
+    state = {f"decoder.{n}": v for n, v in small.items()} | {f"encoder.{n}": v for n, v in encoder.state_dict().items()}
+    content = {"state_dict": state, "latent_avg": torch.randn(8, 16), "opts": {"output_size": 32, "device": "cuda"}}
     conversion = read_checkpoint(_save(tmp_path / "psp.pt", content))
     assert (conversion.provenance.layout, conversion.config.encoder) == ("psp", "ir-se50")
     model = StyleModel.build(config, 1)
@@ -200,6 +198,17 @@ def test_psp_decoder_and_encoder(tmp_path: Path, small: State) -> None:
         conversion.apply(
             StyleModel.build(NetworkConfig(resolution=32, w_dim=16, channel_base=32768, channel_max=512), 1)
         )
+
+
+def test_apply_keeps_the_own_encoder_where_the_file_has_none(tmp_path: Path, small: State) -> None:
+    stored = torch.randn(16)
+    conversion = read_checkpoint(_save(tmp_path / "a.pt", {"g_ema": small, "latent_avg": stored}))
+    model = StyleModel.build(conversion.config, 1)
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    conversion.apply(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.encoder.state_dict().items())
+    assert torch.equal(model.generator.const, small["input.input"])
+    assert torch.equal(model.offset.w_avg[-1], stored)
 
 
 def test_apply_refuses_other_sizes(tmp_path: Path, small: State) -> None:
@@ -270,6 +279,20 @@ def test_other_layouts_are_refused(tmp_path: Path, content: object, message: str
         read_checkpoint(_save(tmp_path / "other.pt", content))
 
 
+def test_a_generator_without_mapping_network_is_refused(tmp_path: Path, small: State) -> None:
+    bare = {name: value for name, value in small.items() if not name.startswith("style.")}
+    with pytest.raises(ConfigError, match="has no mapping network"):
+        read_checkpoint(_save(tmp_path / "bare.pt", {"g_ema": bare, "latent_avg": torch.zeros(16)}))
+
+
+def test_an_unknown_name_in_the_encoder_is_refused(tmp_path: Path, small: State) -> None:
+    config = NetworkConfig(resolution=32, w_dim=16, z_dim=16, encoder="ir-se50", channel_base=32768, channel_max=512)
+    encoder = PaperEncoder(config).state_dict() | {"surprise": torch.zeros(1)}
+    state = {f"decoder.{n}": v for n, v in small.items()} | {f"encoder.{n}": v for n, v in encoder.items()}
+    with pytest.raises(ConfigError, match="unknown name surprise in the checkpoint's encoder"):
+        read_checkpoint(_save(tmp_path / "psp.pt", {"state_dict": state}))
+
+
 def test_an_average_of_another_shape_is_refused(tmp_path: Path, small: State) -> None:
     with pytest.raises(ConfigError, match="latent_avg of the checkpoint is no tensor of shape"):
         read_checkpoint(_save(tmp_path / "a.pt", {"g_ema": small, "latent_avg": torch.zeros(15)}))
@@ -296,7 +319,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(
 ) -> None:
     target = tmp_path / "owned"
     path = _save(tmp_path / "hostile.pt", {"g_ema": small, "args": _Payload(target)})
-    with pytest.raises(ConfigError, match="refused to read the checkpoint hostile.pt") as caught:
+    with pytest.raises(ConfigError, match=r"refused to read the checkpoint hostile\.pt") as caught:
         reader(path)
     assert caught.value.why
     assert not target.exists()

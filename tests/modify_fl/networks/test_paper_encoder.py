@@ -80,12 +80,9 @@ def _reference(state: dict[str, Tensor], x: Tensor, rows: int) -> Tensor:
         x = y * squeezed.sigmoid() + skip
         taps += [x] if block in {6, 20, 23} else []
     fine, middle, coarse = taps
-    middle = functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=True) + conv(
-        middle, "latlayer1", 1, 0
-    )
-    fine = functional.interpolate(middle, scale_factor=2, mode="bilinear", align_corners=True) + conv(
-        fine, "latlayer2", 1, 0
-    )
+    double = {"scale_factor": 2, "mode": "bilinear", "align_corners": True}
+    middle = functional.interpolate(coarse, **double) + conv(middle, "latlayer1", 1, 0)
+    fine = functional.interpolate(middle, **double) + conv(fine, "latlayer2", 1, 0)
     out = []
     for row in range(rows):
         y = (coarse, middle, fine)[(row >= 3) + (row >= 7)]

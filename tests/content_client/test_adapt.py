@@ -1,0 +1,115 @@
+"""``content-client adapt``: three modes, defaults, what is left behind (M-34, M-35, M-39, U-35)."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from programs import QUICK, client, draw_photos
+
+from protocol.verify import inspect_bundle
+
+
+def test_defaults_work_as_typed(desk: Path) -> None:
+    result = client("adapt", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK, cwd=desk)
+    assert result.code == 0, result.err
+    manifest = inspect_bundle(desk / "photos.mdfa").manifest
+    assert manifest.release == "local-only"
+    assert manifest.provenance.training.mode == "offline"
+    assert client("verify", "photos.mdfa", cwd=desk).code == 0
+
+
+def test_photos_come_from_the_environment(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (desk / "photos").rename(desk / "mine")
+    monkeypatch.setenv("MODIFY_PHOTOS", "mine")
+    result = client("adapt", "--bundle", "style.mdfy", "--dry-run", "--json", cwd=desk)
+    assert result.json["result"]["out"] == "mine.mdfa"
+    assert not list(desk.glob("*.mdfa*"))
+
+
+def test_missing_photos_are_one_sentence(desk: Path) -> None:
+    shutil.rmtree(desk / "photos")
+    result = client("adapt", "--bundle", "style.mdfy", cwd=desk)
+    assert result.code == 10
+    assert result.err.splitlines()[1].endswith("$MODIFY_PHOTOS is not set and there is no folder ./photos")
+
+
+def test_online_mode_writes_an_adapter(desk: Path) -> None:
+    words = ("adapt", "--bundle", "style.mdfy", "--mode", "online", "--budget", "3steps", "--out", "o.mdfa", *QUICK)
+    result = client(*words, "--json", cwd=desk)
+    assert result.code == 0, result.err
+    body = result.json["result"]
+    assert (body["mode"], body["steps"], body["images_seen"]) == ("online", 3, 3)  # one photo per step
+
+
+def test_same_command_goes_on(desk: Path) -> None:
+    words = ("adapt", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK)
+    assert client(*words, cwd=desk).code == 0
+    assert client(*words, cwd=desk).code == 9  # the result exists
+    again = client(*words, "--overwrite", cwd=desk)
+    assert again.code == 0
+    assert "going on after step 2" in again.err
+    lines = (desk / "photos.mdfa.run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["kind"] for line in lines].count("start") == 2
+
+
+def test_test_time_mode_writes_pictures_and_forgets(desk: Path) -> None:
+    words = ("adapt", "--bundle", "style.mdfy", "--mode", "test-time", "--set", "test_time_steps=2", *QUICK)
+    result = client(*words, cwd=desk)
+    assert result.code == 0, result.err
+    made = sorted(path.name for path in (desk / "photos-stylized").iterdir())
+    assert made == ["contact-sheet.png", "p0.png", "p1.png", "results.jsonl"]
+    assert not list(desk.glob("*.mdfa"))
+    assert client(*words, cwd=desk).code == 9
+    kept = client(*words, "--keep", "--overwrite", "--json", cwd=desk)
+    assert kept.code == 0, kept.err
+    for adapter in kept.json["result"]["adapters"]:
+        assert inspect_bundle(desk / adapter).manifest.release == "local-only"
+
+
+def test_test_time_mode_reports_photos_it_cannot_read(desk: Path) -> None:
+    draw_photos(desk / "photos", 21)
+    (desk / "photos" / "broken.jpg").write_bytes(b"no picture")
+    words = ("adapt", "--bundle", "style.mdfy", "--mode", "test-time", "--set", "test_time_steps=1", *QUICK)
+    result = client(*words, "--out", "out", "--json", cwd=desk)
+    assert result.code == 13
+    records = [json.loads(line) for line in (desk / "out" / "results.jsonl").read_text().splitlines()]
+    assert len(records) == 22  # every input has one line (U-66)
+    assert [record["photo"] for record in records if record["status"] == "failed"] == ["broken.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--mode", "sideways"), 2),
+        (("--keep",), 2),
+        (("--mode", "test-time", "--budget", "5m"), 2),
+        (("--budget", "0m"), 2),
+        (("--subset", "feet"), 2),
+        (("--set", "network.w_dim=3"), 2),
+        (("--out", "nowhere/a.mdfa"), 2),
+        (("--photos", "nowhere"), 10),
+        (("--require-perceptual",), 12),
+    ],
+)
+def test_everything_is_checked_before_training(words: tuple[str, ...], code: int, desk: Path) -> None:
+    result = client("adapt", "--bundle", "style.mdfy", *QUICK, *words, cwd=desk)
+    assert result.code == code, result.err
+    assert not list(desk.glob("*.mdfa"))
+
+
+def test_config_is_shown(desk: Path) -> None:
+    result = client("adapt", "--bundle", "style.mdfy", "--show-config", "--subset", "all", cwd=desk)
+    assert json.loads(result.out)["subset"] == "all"
+
+
+def test_plan_names_the_length_of_each_mode(desk: Path) -> None:
+    for mode, length in (("offline", "1500 steps"), ("test-time", "50 steps for each photo")):
+        result = client("adapt", "--bundle", "style.mdfy", "--dry-run", "--mode", mode, "--json", cwd=desk)
+        assert result.json["result"]["length"] == length
+
+
+def test_unknown_provider_is_refused_before_any_photo_is_read(studio: Path, tmp_path: Path) -> None:
+    result = client("adapt", "--bundle", studio / "style.mdfy", "--photos", "nowhere", cwd=tmp_path)
+    assert result.code == 5
+    assert "content-client trust add" in result.err

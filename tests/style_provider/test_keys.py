@@ -1,0 +1,94 @@
+"""Rules B-32, B-36: where keys are, and how their passphrases are asked for."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from modify_fl.errors import ConfigError
+from protocol.errors import KeyFileError
+from protocol.signing import generate_key, issue_provider_key, save_private_key, write_provider_key
+from style_provider.keys import find_key, key_folder, load_pair, new_passphrase, slug
+
+
+def _never(question: str) -> str:
+    raise AssertionError(question)
+
+
+def _pair(folder: Path, stem: str, passphrase: str | None = None) -> Path:
+    key, now = generate_key(), datetime(2026, 1, 1, tzinfo=UTC)
+    provider = issue_provider_key(key, name=stem, roles=("style",), not_before=now, expires=now + timedelta(days=9))
+    path = folder / f"{stem}.pem{'' if passphrase is None else '.age'}"
+    folder.mkdir(exist_ok=True)
+    save_private_key(path, key, passphrase)
+    write_provider_key(folder / f"{stem}.mdfykey", provider)
+    return path
+
+
+@pytest.mark.parametrize(("name", "expected"), [("Studio", "studio"), ("Studio X & Co.", "studio-x-co"), ("9", "9")])
+def test_slug(name: str, expected: str) -> None:
+    assert slug(name) == expected
+
+
+def test_a_name_without_letters_is_refused() -> None:
+    with pytest.raises(ConfigError, match="gives no file name"):
+        slug("???")
+
+
+def test_local_key_folder_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODIFY_CONFIG", str(tmp_path / "config"))
+    assert key_folder() == tmp_path / "config" / "keys"
+    (tmp_path / "keys").mkdir()
+    assert key_folder() == Path("keys")
+
+
+def test_only_key_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        find_key()
+    assert caught.value.fix.endswith('style-provider keygen --name "My Studio"')
+    _pair(tmp_path / "keys", "one")
+    assert find_key() == Path("keys/one.pem")
+    _pair(tmp_path / "keys", "two")
+    with pytest.raises(ConfigError, match="several keys") as caught:
+        find_key()
+    assert caught.value.why == "one.pem, two.pem"
+
+
+def test_pair_is_loaded_and_asks_only_when_protected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_pair(_pair(tmp_path, "plain"), None, _never).provider.name == "plain"
+    path = _pair(tmp_path, "safe", "secret words")
+    asked: list[str] = []
+    load_pair(path, None, lambda question: asked.append(question) or "secret words")  # type: ignore[func-returns-value]
+    assert asked == ["passphrase of safe.pem.age"]
+    monkeypatch.setenv("MDFY_PASSPHRASE", "secret words")
+    assert load_pair(path, None, _never).provider.name == "safe"
+
+
+def test_exchanged_halves_are_refused(tmp_path: Path) -> None:
+    one = _pair(tmp_path, "one")
+    _pair(tmp_path, "two")
+    (tmp_path / "two.mdfykey").replace(tmp_path / "one.mdfykey")
+    with pytest.raises(KeyFileError, match="do not belong together"):
+        load_pair(one, None, _never)
+
+
+def test_new_passphrase_is_typed_twice() -> None:
+    answers = iter(["abc", "abc", "abc", "abd", ""])
+    assert new_passphrase(None, lambda _: next(answers)) == "abc"
+    with pytest.raises(ConfigError, match="differ"):
+        new_passphrase(None, lambda _: next(answers))
+    with pytest.raises(ConfigError, match="empty"):
+        new_passphrase(None, lambda _: next(answers))
+
+
+def test_new_passphrase_from_file_or_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "passphrase"
+    file.write_text("from file\nnot this\n")
+    monkeypatch.setenv("MDFY_PASSPHRASE", "from environment")
+    assert new_passphrase(file, _never) == "from file"
+    assert new_passphrase(None, _never) == "from environment"
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match="holds no passphrase"):
+        new_passphrase(file, _never)
