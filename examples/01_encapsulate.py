@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     settings = replace(preset("quick-64"), name="example", network=small)
     paintings = load_images("synthetic", resolution=small.resolution, look="painting", limit=64)
     result = encapsulate(
-        paintings, preset=settings, budget=Budget.parse("60steps"), seed=0, runtime=Runtime(precision="fp32"),
+        paintings, preset=settings, budget=Budget.parse("60steps"), seed=0, runtime=Runtime(threads=1, precision="fp32"),
         nets=PerceptualNets(), folder=folder / "run", emit=show, fresh=True,
     )  # fmt: skip
 

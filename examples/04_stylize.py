@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
     photo = load_images("synthetic", resolution=style.resolution, look="photo", limit=1).batch([0])  # [1, 3, R, R]
     adapted = adapt_to_photo(
         style.loaded, photo, config=replace(preset("quick-64").stylization, test_time_steps=20), seed=0,
-        compute=resolve(Runtime(precision="fp32")), nets=PerceptualNets(),
+        compute=resolve(Runtime(threads=1, precision="fp32")), nets=PerceptualNets(),
     )  # fmt: skip
     print(f"loss {adapted.first_loss:.3f} before, {adapted.last_loss:.3f} after")
     rows = []

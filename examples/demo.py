@@ -29,6 +29,7 @@ _TINY = tuple(
     for change in ("resolution=32", "channel_max=16", "enc_max=16", "pyramid=16", "trunk=16", "w_dim=16", "z_dim=16")
     for word in ("--set", change)
 )
+_ONE_CORE = ("--threads", "1", "--precision", "fp32")
 
 
 @dataclass(kw_only=True)
@@ -78,13 +79,13 @@ def main() -> int:
     seconds = round(60 * options.minutes)
     story.run(
         "style-provider", "package", "--dataset", style, "--key", "keys/studio.pem", "--out", "style.mdfy",
-        "--name", "Demo", "--budget", f"{seconds}s", *(_TINY if options.tiny else ()),
+        "--name", "Demo", "--budget", f"{seconds}s", *(_TINY + _ONE_CORE if options.tiny else ()),
     )  # fmt: skip
     story.run("content-client", "trust", "add", "keys/studio.mdfykey", "--fingerprint", _fingerprint(folder))
     story.run("content-client", "verify", "style.mdfy")
     story.run(
         "content-client", "adapt", "--bundle", "style.mdfy", "--photos", photos, "--out", "photos.mdfa",
-        "--budget", f"{max(5, seconds // 5)}s",
+        "--budget", f"{max(2, seconds // 5)}s", *(_ONE_CORE if options.tiny else ()),
     )  # fmt: skip
     story.run(
         "content-client", "stylize", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", *new_photos,
