@@ -50,8 +50,8 @@ def stage1(images: ImageSet, chosen: Preset, part: str, compute: Compute, nets: 
     """Return a trainer that stays in one part of the schedule."""
     early, remap = PARTS[part]
     schedule = Schedule(
-        batch=chosen.encapsulation.batch, discriminator_start=early, ramp_start=early, ramp_end=early,
-        remap_start=remap, total=FAR,
+        batch=chosen.encapsulation.batch, discriminator_start=early, identity_start=early, ramp_start=early,
+        ramp_end=early, remap_start=remap, total=FAR,
     )  # fmt: skip
     return Encapsulation(images, preset=chosen, schedule=schedule, seed=0, compute=compute, nets=nets)
 

@@ -39,8 +39,8 @@ def main(folder: Path) -> None:
     settings = replace(preset("quick-64"), name="example", network=small)
     paintings = load_images("synthetic", resolution=small.resolution, look="painting", limit=64)
     result = encapsulate(
-        paintings, preset=settings, budget=Budget.parse("60steps"), seed=0, runtime=Runtime(threads=1, precision="fp32"),
-        nets=PerceptualNets(), folder=folder / "run", emit=show, fresh=True,
+        paintings, preset=settings, budget=Budget.parse("60steps"), seed=0, nets=PerceptualNets(),
+        runtime=Runtime(threads=1, precision="fp32"), folder=folder / "run", emit=show, fresh=True,
     )  # fmt: skip
 
     key, now = generate_key(), datetime.now(UTC).replace(microsecond=0)

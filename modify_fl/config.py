@@ -176,7 +176,7 @@ class CriticConfig:
 
     adversary: Adversary = "logistic-r1"
     """Form of the adversarial loss (M-7)."""
-    penalty: float = 0.05
+    penalty: float = 0.1
     """Gamma of R1, or the weight of the Lipschitz term."""
     penalty_every: int = 16
     """Steps between two penalties; R1 is scaled up by this number."""
@@ -194,7 +194,7 @@ class CriticConfig:
 class EncapsulationConfig:
     """Recipe of stage 1 (M-27 to M-31). Shares of the budget are fractions of 1."""
 
-    batch: int = 16
+    batch: int = 8
     """Pictures per optimiser step."""
     critic: CriticConfig = field(default_factory=CriticConfig)
     """How Dis is trained."""
@@ -204,7 +204,7 @@ class EncapsulationConfig:
     """Weight of the absolute difference, an extra of M-11."""
     lambda_lp: float = 0.8
     """Weight of equation 1, perceptual."""
-    lambda_id: float = 1.0
+    lambda_id: float = 0.2
     """Weight of equation 1, identity."""
     lambda_adv_r: float = 0.1
     """Weight of equation 2, reached at the end of the ramp."""
@@ -216,6 +216,8 @@ class EncapsulationConfig:
     """Weight of the moment term in phase B, an extra of M-11."""
     identity_every: int = 2
     """Steps between two identity terms; the term is scaled up by this number."""
+    identity_start: float = 0.5
+    """Share of the budget after which the identity term takes part (ADR 4)."""
     parts: tuple[float, float, float, float] = (0.15, 0.15, 0.55, 0.15)
     """Shares of the budget: reconstruct only, ramp of the adversary, rest of phase A, phase B."""
     discriminator_start: float = 0.10
@@ -224,8 +226,10 @@ class EncapsulationConfig:
     """Adam rate of E, D and Dis."""
     remap_learning_rate: float = 1e-3
     """Adam rate of M."""
-    betas: tuple[float, float] = (0.0, 0.99)
-    """Adam's decay rates."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's decay rates for E, D and the offset (ADR 4)."""
+    adversarial_betas: tuple[float, float] = (0.0, 0.99)
+    """Adam's decay rates for Dis and M, which only ever see each other's moves."""
     cosine: bool = True
     """Cosine decay to 5 %, restarted in phase B; else constant."""
     ema_half_life: int = 2000
@@ -311,7 +315,7 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="good-128",
             network=NetworkConfig(resolution=128, channel_base=4096, enc_base=4096),
-            encapsulation=EncapsulationConfig(critic=CriticConfig(penalty=0.2), ema_half_life=3000),
+            encapsulation=EncapsulationConfig(batch=16, critic=CriticConfig(penalty=0.2), ema_half_life=3000),
             stylization=StylizationConfig(steps=2000, online_steps=2000),
         ),
         Preset(
@@ -334,7 +338,8 @@ PRESETS: dict[str, Preset] = {
             encapsulation=EncapsulationConfig(
                 batch=4, lambda_l1=0.0, lambda_mom=0.0,
                 critic=CriticConfig(adversary="wgan-lp", penalty=10.0, penalty_every=1, augment=False),
-                identity_every=1, parts=_PAPER_PARTS, discriminator_start=0.0,
+                lambda_id=1.0, identity_every=1, identity_start=0.0,
+                parts=_PAPER_PARTS, discriminator_start=0.0, adversarial_betas=(0.9, 0.999),
                 learning_rate=1e-4, remap_learning_rate=1e-4, betas=(0.9, 0.999), cosine=False,
                 ema_half_life=0, budget="680kimg",
             ),

@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from modify_fl import losses
 from modify_fl.artifacts import Encapsulated, TrainingSummary
 from modify_fl.augment import flip
-from modify_fl.config import Budget, Preset, Runtime
+from modify_fl.config import Budget, EncapsulationConfig, Preset, Runtime
 from modify_fl.data import ImageSet, other_indices, shuffled_indices
 from modify_fl.events import Emit, TrainingEvent
 from modify_fl.networks.discriminator import build_discriminator
@@ -40,6 +40,9 @@ _FEATURE_HALF_LIFE = 1000
 _REMAP_SPREAD = 0.1
 _MOMENT_DRAWS = 1024
 _OVERRUN = 1.1
+_TYPICAL = 1.1
+"""A usual step against the best of a few."""
+_NEVER = 10**9
 
 
 class Encapsulation:
@@ -73,7 +76,7 @@ class Encapsulation:
         self.board = SampleBoard(images, preset.network, seed)
 
     def _build_optimizers(self, nets: PerceptualNets) -> None:
-        config, betas = self.config, self.config.betas
+        config, betas = self.config, self.config.adversarial_betas
         content = [
             *self.model.encoder.parameters(),
             *self.model.generator.parameters(),
@@ -81,7 +84,7 @@ class Encapsulation:
         ]
         fused = self.compute.device.type in {"cpu", "cuda"}
         self.optimizers = {
-            "content": torch.optim.Adam(content, lr=config.learning_rate, betas=betas, fused=fused),
+            "content": torch.optim.Adam(content, lr=config.learning_rate, betas=config.betas, fused=fused),
             "remapping": torch.optim.Adam(
                 self.model.remapping.parameters(), lr=config.remap_learning_rate, betas=betas, fused=fused
             ),
@@ -138,7 +141,7 @@ class Encapsulation:
         """Phase A: equations 1 and 2 for E, D and the offset, then Dis."""
         with self.compute.autocast():
             output = self.model.decode(self.model.encode(pictures)).float()
-        due = self.step_count % self.config.identity_every == 0
+        due = self.schedule.identity(self.images_seen) and self.step_count % self.config.identity_every == 0
         terms = self.terms(pictures, output, identity_scale=self.config.identity_every if due else 0)
         figures = {name: value.mean() for name, value in terms.items()}
         total = torch.stack(list(figures.values())).sum()
@@ -268,14 +271,30 @@ class Encapsulation:
 
 
 def _probe(images: ImageSet, *, preset: Preset, seed: int, compute: Compute, nets: PerceptualNets) -> dict[str, float]:
-    """Time one step of each part on a throwaway trainer, in seconds."""
-    batch, seconds = preset.encapsulation.batch, {}
-    for part, start in {"reconstruct": 0, "adversarial": 1, "remap": 2}.items():
-        marks = dict.fromkeys(("discriminator_start", "ramp_start", "ramp_end"), 0 if start > 0 else 10 ** 9)
-        schedule = Schedule(batch=batch, remap_start=0 if start > 1 else 10**9, total=10**9, **marks)
-        trainer = Encapsulation(images, preset=preset, schedule=schedule, seed=seed, compute=compute, nets=nets)
+    """Time one step with nothing, the identity term, the adversary, and of phase B, each on a throwaway trainer."""
+    every_step = replace(preset, encapsulation=replace(preset.encapsulation, identity_every=1))
+    never = dict.fromkeys(("discriminator_start", "identity_start", "ramp_start", "ramp_end", "remap_start"), _NEVER)
+    from_start = {
+        "plain": (),
+        "identity": ("identity_start",),
+        "adversary": ("discriminator_start", "ramp_start", "ramp_end"),
+        "remap": ("remap_start",),
+    }
+    seconds = {}
+    for part, marks in from_start.items():
+        schedule = Schedule(batch=preset.encapsulation.batch, total=_NEVER, **(never | dict.fromkeys(marks, 0)))
+        trainer = Encapsulation(images, preset=every_step, schedule=schedule, seed=seed, compute=compute, nets=nets)
         seconds[part] = best_step(trainer.step)
     return seconds
+
+
+def _step_seconds(config: EncapsulationConfig, cost: dict[str, float]) -> float:
+    """Return the mean time of a step over the whole schedule."""
+    phase_a = 1 - config.parts[3]
+    identity = max(0.0, phase_a - config.identity_start) / config.identity_every
+    adversary = phase_a - min(config.discriminator_start, config.parts[0])
+    extra = identity * (cost["identity"] - cost["plain"]) + adversary * (cost["adversary"] - cost["plain"])
+    return phase_a * cost["plain"] + extra + config.parts[3] * cost["remap"]
 
 
 def plan_images(
@@ -287,10 +306,8 @@ def plan_images(
         return round(budget.amount * (config.batch if budget.kind == "steps" else 1))
     begin = time.monotonic()
     pace = _probe(images, preset=preset, seed=seed, compute=compute, nets=nets)
-    reconstruct, ramp, adversarial, remap = config.parts
-    per_step = reconstruct * pace["reconstruct"] + (ramp + adversarial) * pace["adversarial"] + remap * pace["remap"]
     left = max(budget.amount - (time.monotonic() - begin), budget.amount / 2)
-    return max(2, round(left / per_step)) * config.batch
+    return max(2, round(left / (_TYPICAL * _step_seconds(config, pace)))) * config.batch
 
 
 def encapsulate(

@@ -25,6 +25,8 @@ class Schedule:
     """Images per step."""
     discriminator_start: int
     """Dis trains from here on (M-29)."""
+    identity_start: int
+    """The identity term takes part from here on (ADR 4)."""
     ramp_start: int
     """The adversarial weight rises from here on."""
     ramp_end: int
@@ -40,13 +42,14 @@ class Schedule:
         steps = max(2, round(images / config.batch))
         reconstruct, ramp, _, remap = config.parts
         remap_start = steps - min(steps - 1, max(1, round(remap * steps))) if remap else steps
-        marks = [config.discriminator_start, reconstruct, reconstruct + ramp]
+        marks = [config.discriminator_start, config.identity_start, reconstruct, reconstruct + ramp]
         early = [min(remap_start, round(mark * steps)) * config.batch for mark in marks]
         return cls(
             batch=config.batch,
             discriminator_start=early[0],
-            ramp_start=early[1],
-            ramp_end=early[2],
+            identity_start=early[1],
+            ramp_start=early[2],
+            ramp_end=early[3],
             remap_start=remap_start * config.batch,
             total=steps * config.batch,
         )
@@ -56,6 +59,10 @@ class Schedule:
         if images_seen >= self.remap_start:
             return "remap"
         return "adversarial" if images_seen >= self.ramp_start else "reconstruct"
+
+    def identity(self, images_seen: int) -> bool:
+        """Return whether the identity term takes part."""
+        return images_seen >= self.identity_start
 
     def adversary(self, images_seen: int) -> float:
         """Return the share of lambda_adv^r in force, 0 to 1 (M-29)."""

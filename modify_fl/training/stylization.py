@@ -37,7 +37,6 @@ __all__ = ["Stylization", "adapt", "adapt_to_photo", "photo_seed", "trainable_na
 Deliver = Callable[[int, Tensor], None]
 
 
-
 def trainable_names(encoder: nn.Module, subset: Subset) -> tuple[str, ...]:
     """Return the names of the encoder's parameters that ``subset`` trains, sorted (M-38).
 

@@ -140,7 +140,16 @@ def test_bad_values_from_a_trusted_signer_are_refused(
 
 @pytest.mark.parametrize(
     "change",
-    [{"trunk": 32}, {"xi": 3}, {"resolution": 1024}, {"w_dim": 65_536}, {"remap_layers": 10**6}, {"encoder": "x"}, {"w_dim": 16.5}, {"w_dim": True}],
+    [
+        {"trunk": 32},
+        {"xi": 3},
+        {"resolution": 1024},
+        {"w_dim": 65_536},
+        {"remap_layers": 10**6},
+        {"encoder": "x"},
+        {"w_dim": 16.5},
+        {"w_dim": True},
+    ],
 )
 def test_configuration_that_does_not_fit_is_refused(
     tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey], change: dict[str, object]

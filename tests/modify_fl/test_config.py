@@ -31,6 +31,7 @@ def test_paper_preset_values() -> None:
     )
     assert (first.lambda_r, first.lambda_lp, first.lambda_id, first.lambda_adv_r) == (0.8, 0.8, 1.0, 0.1)
     assert (first.lambda_swap, first.lambda_adv_z, first.lambda_l1, first.lambda_mom) == (1.0, 0.1, 0.0, 0.0)
+    assert (first.adversarial_betas, first.identity_start, first.identity_every) == ((0.9, 0.999), 0.0, 1)
     assert (first.batch, first.budget, first.ema_half_life) == (4, "680kimg", 0)
     assert first.parts == (0, 0, 150 / 170, 20 / 170)
     assert first.critic == CriticConfig(adversary="wgan-lp", penalty=10.0, penalty_every=1, augment=False)
@@ -120,6 +121,6 @@ def test_presets_of_the_table() -> None:
         for name, p in PRESETS.items()
     }
     assert rows == {
-        "quick-64": (10, 5, 128, 16, 0.05), "good-128": (12, 6, 128, 16, 0.2),
+        "quick-64": (10, 5, 128, 8, 0.1), "good-128": (12, 6, 128, 16, 0.2),
         "gpu-256": (14, 7, 256, 32, 0.4), "paper-1024": (18, 9, 512, 4, 10.0),
     }  # fmt: skip

@@ -67,7 +67,8 @@ def paper_recipe() -> dict[str, object]:
     """What distinguishes the paper's recipe, on tiny networks (M-31)."""
     return {
         "critic": CriticConfig(adversary="wgan-lp", penalty=10.0, penalty_every=1, augment=False),
-        "lambda_l1": 0.0, "lambda_mom": 0.0, "parts": (0.0, 0.0, 0.75, 0.25), "discriminator_start": 0.0,
+        "lambda_l1": 0.0, "lambda_mom": 0.0, "lambda_id": 1.0, "identity_start": 0.0,
+        "parts": (0.0, 0.0, 0.75, 0.25), "discriminator_start": 0.0,
         "betas": (0.9, 0.999), "cosine": False, "ema_half_life": 0, "learning_rate": 1e-4,
     }  # fmt: skip
 

@@ -15,6 +15,8 @@ def test_parts_of_the_quality_recipe() -> None:
     """M-29 at 16 000 images: Dis from 0.10, ramp 0.15 to 0.30, phase B from 0.85."""
     plan = Schedule.plan(_QUICK, 16_000)
     assert (plan.discriminator_start, plan.ramp_start, plan.ramp_end) == (1600, 2400, 4800)
+    assert not plan.identity(7992)
+    assert plan.identity(8000)
     assert (plan.remap_start, plan.total) == (13_600, 16_000)
     assert plan.adversary(2400) == 0
     assert plan.adversary(3600) == pytest.approx(0.5)
@@ -35,7 +37,7 @@ def test_rate_falls_and_restarts() -> None:
     """M-29: cosine to 5 %, restarted in B."""
     plan = Schedule.plan(_QUICK, 16_000)
     assert plan.rate(0) == 1
-    assert plan.rate(13_599) == pytest.approx(0.05, abs=1e-3)
+    assert plan.rate(13_592) == pytest.approx(0.05, abs=1e-3)
     assert plan.rate(13_600) == 1
     assert plan.rate(16_000) == pytest.approx(0.05)
 
