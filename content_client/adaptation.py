@@ -4,7 +4,7 @@ Photos, the critic that has seen them, and checkpoints stay in the run's folder;
 the adapter holds the trained encoder tensors and nothing about the photos.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,8 +88,9 @@ def load(bundle: Path, photos: str | Path, console: Console) -> tuple[LoadedStyl
 
 
 def adapt_encoder(
-    task: Adaptation, mode: Literal["offline", "online"], *, budget: Budget | None, fresh: bool, console: Console
-) -> Mapping[str, object]:
+    task: Adaptation, mode: Literal["offline", "online"], *, budget: Budget | None, fresh: bool,
+    pictures: Path | None, console: Console,
+) -> Mapping[str, object]:  # fmt: skip
     """Train E' on all photos and write the adapter, signed by this client's own key.
 
     Args:
@@ -97,6 +98,7 @@ def adapt_encoder(
         mode: ``"offline"`` or ``"online"``.
         budget: Length; the preset's number of steps if none.
         fresh: Throw away an earlier run for this result.
+        pictures: Gets the picture of each photo, made right after its step (online mode, M-34).
         console: Shows progress.
 
     Returns:
@@ -112,6 +114,7 @@ def adapt_encoder(
         adapted = adapt(
             task.style, task.photos, mode=mode, config=task.config, budget=budget, seed=task.seed,
             runtime=task.runtime, nets=task.nets(), folder=folder, emit=emit, fresh=fresh,
+            deliver=_deliver(task, pictures) if pictures else None,
         )  # fmt: skip
     key, provider = adapter_identity(TrustStore.default())
     digest = write_adapter(task.out, adapted, style=task.style, key=key, provider=provider, overwrite=task.overwrite)
@@ -125,6 +128,18 @@ def adapt_encoder(
         "images_seen": summary.images_seen, "seconds": summary.seconds, "run": folder,
         "losses": {"perceptual": summary.perceptual.name, "identity": summary.identity.name},
     }  # fmt: skip
+
+
+def _deliver(task: Adaptation, folder: Path) -> Callable[[int, Tensor], None]:
+    """Return what writes the picture of the photo with a given index; a later pass replaces it."""
+    names = [group[0] for group in output_names(task.photos.names, (task.seed,))]
+    resuming = (run_folder(task.out) / "checkpoints").exists()  # then the pictures are this run's own
+    refuse_existing([folder / name for name in names], overwrite=task.overwrite or resuming)
+
+    def write(index: int, picture: Tensor) -> None:
+        save_png(to_uint8(picture)[0], folder / names[index])
+
+    return write
 
 
 def adapt_photos(task: Adaptation, *, keep: bool, console: Console) -> Mapping[str, object]:

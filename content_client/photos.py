@@ -135,11 +135,21 @@ def open_photos(sources: Sequence[Path], stack: ExitStack) -> list[Photo]:
         if source.is_dir() or source.suffix.lower() in _ARCHIVES:
             files = stack.enter_context(open_pictures(source))
             photos += [Photo(name=name, read=lambda n=name, f=files: f.read(n)) for name in files.names]  # type: ignore[misc]
+            photos += [Photo(name=name, read=_refusal(name, why)) for name, why in files.rejected]
         elif source.is_file():
             photos.append(Photo(name=source.name, read=source.read_bytes))
         else:
             raise DataError(f"there is no photo or folder {source}", fix="check the path")
     return photos
+
+
+def _refusal(name: str, why: str) -> Callable[[], bytes]:
+    """Return a reader that says why this entry of an archive is not read, so that it is counted (U-66)."""
+
+    def read() -> bytes:
+        raise DataError(f"cannot read {name}", why=why, fix="take it out of the archive")
+
+    return read
 
 
 def output_names(names: Sequence[str], seeds: Sequence[int], *, suffix: str = ".png") -> list[tuple[str, ...]]:

@@ -264,6 +264,7 @@ def load_style(bundle: VerifiedBundle) -> LoadedStyle:
     network, critic = _configuration(manifest)
     parts = _read_parts(bundle, network)
     model = StyleModel.build(network, 0)
+    fold_gains(model.encoder)
     for name in ("encoder", "generator", "offset", "remapping"):
         _fill(getattr(model, name), parts[name], name)
     discriminator = None
@@ -346,6 +347,7 @@ def _shapes(network: NetworkConfig, *, with_critic: bool) -> dict[str, dict[str,
     """Return the tensor table of a configuration; nothing is allocated."""
     with torch.device("meta"):
         model = StyleModel(network)
+        fold_gains(model.encoder)  # the paper's encoder has fewer tensors once folded (M-20)
         parts: dict[str, nn.Module] = {n: getattr(model, n) for n in ("encoder", "generator", "offset", "remapping")}
         if with_critic:
             parts["discriminator"] = Discriminator(network)

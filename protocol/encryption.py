@@ -78,5 +78,7 @@ def unlock(data: bytes, passphrase: str) -> bytes:
     try:
         opened: bytes = pyrage.passphrase.decrypt(data, passphrase)
     except (pyrage.DecryptError, OSError, ValueError) as error:
+        if "work parameter" in str(error):  # age measures the machine first, and a busy one looks too weak
+            _fail("this machine is too busy to open it", fix="try again when less is running")
         raise problem("E_KEYFILE", detail="wrong passphrase, or damaged file", fix="try again") from error
     return opened

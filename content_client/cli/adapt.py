@@ -52,6 +52,10 @@ def adapt(
         Path | None,
         typer.Option("--out", metavar="PATH", help="Adapter; a folder in test-time mode.", show_default="PHOTOS.mdfa"),
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--pictures", metavar="DIR", help="Write each photo's picture after its step, in online mode."),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep each photo's adapter too, in test-time mode.")] = False,
     budget: BudgetOption = None,
     seed: SeedOption = 0,
@@ -82,7 +86,7 @@ def adapt(
     console = Console("content-client", "adapt", verbosity)
 
     def action() -> Mapping[str, object]:
-        chosen = _mode(mode, keep=keep, budget=budget)
+        chosen = _mode(mode, keep=keep, budget=budget, pictures=pictures)
         changes = [*(settings or []), *([f"subset={subset}"] if subset else [])]
         config = _config(bundle, changes)
         if show_config:
@@ -107,16 +111,18 @@ def adapt(
             return _plan(console, task.out, len(images), config, chosen, length)
         if chosen == "test-time":
             return adapt_photos(task, keep=keep, console=console)
-        return adapt_encoder(task, chosen, budget=length, fresh=fresh, console=console)
+        return adapt_encoder(task, chosen, budget=length, fresh=fresh, pictures=pictures, console=console)
 
     return run_command(console, action)
 
 
-def _mode(text: str, *, keep: bool, budget: str | None) -> _Mode:
+def _mode(text: str, *, keep: bool, budget: str | None, pictures: Path | None) -> _Mode:
     if text not in get_args(_Mode):
         raise ConfigError(f"no mode is called {text}", fix=f"use one of {', '.join(get_args(_Mode))}")
     if keep and text != "test-time":
         raise ConfigError("--keep belongs to test-time mode", fix="leave it out: the other modes always keep")
+    if pictures and text != "online":
+        raise ConfigError("--pictures belongs to online mode", fix="use content-client stylize with the adapter")
     if budget and text == "test-time":
         raise ConfigError("test-time mode takes a fixed number of steps (M-34)", fix="leave out --budget")
     return cast("_Mode", text)

@@ -67,7 +67,7 @@ class Encapsulation:
         self.schedule, self.seed, self.compute, self.deadline = schedule, seed, compute, deadline
         self.step_count = self.images_seen = 0
         self.model = compute.place(StyleModel.build(preset.network, seed))
-        self.average = copy.deepcopy(self.model).requires_grad_(requires_grad=False)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(requires_grad=False)
         self.discriminator = compute.place(build_discriminator(preset.network, seed))
         self.features = None if nets.lpips else copy.deepcopy(self.discriminator).requires_grad_(requires_grad=False)
         self.style_mean = torch.zeros_like(self.model.remapping.offset)
@@ -204,17 +204,21 @@ class Encapsulation:
     def _enter_remap(self) -> None:
         """Put averaged weights in force, measure the style set, start M near it (M-28)."""
         self.model.load_state_dict(self.average.state_dict())
-        for part in (self.model.encoder, self.model.generator, self.model.offset):
-            part.requires_grad_(requires_grad=False)
+        self._freeze_content()
         codes = [self._style_codes(start) for start in range(0, len(self.images), self.config.batch)]
         rows = torch.cat(codes)  # [N, xi, W]
         self.style_mean, self.style_std = rows.mean(0), rows.std(0) if len(rows) > 1 else torch.zeros_like(rows[0])
         remapping = self.model.remapping
         z = torch.randn(_MOMENT_DRAWS, self.preset.network.z_dim, generator=generator(self.seed, "z-moments", 0))
         spread = remapping(z.to(self.compute.device)).std(0).mean()
-        remapping.last.weight.mul_(_REMAP_SPREAD * self.style_std.mean() / spread.clamp_min(1e-12))
+        remapping.scale_output(float(_REMAP_SPREAD * self.style_std.mean() / spread.clamp_min(1e-12)))
         remapping.offset.copy_(self.style_mean)
         update_ema(self.average.remapping, remapping, 0.0)
+
+    def _freeze_content(self) -> None:
+        """Freeze E, D and the offset; statistics of the paper's encoder stop moving too (M-20, M-27)."""
+        for part in (self.model.encoder, self.model.generator, self.model.offset):
+            part.eval().requires_grad_(requires_grad=False)
 
     def _style_codes(self, start: int) -> Tensor:
         indices = list(range(start, min(start + self.config.batch, len(self.images))))
@@ -248,8 +252,7 @@ class Encapsulation:
         self.step_count, self.images_seen = saved.step, int(str(saved.values["images_seen"]))
         self.schedule = Schedule(**saved.values["schedule"])  # type: ignore[arg-type]
         if self.images_seen > self.schedule.remap_start:
-            for part in (self.model.encoder, self.model.generator, self.model.offset):
-                part.requires_grad_(requires_grad=False)
+            self._freeze_content()
 
     def snapshot(self, folder: Path) -> tuple[str, ...]:
         """See ``Trainer``."""

@@ -42,6 +42,17 @@ def test_online_mode_writes_an_adapter(desk: Path) -> None:
     assert (body["mode"], body["steps"], body["images_seen"]) == ("online", 3, 3)  # one photo per step
 
 
+def test_online_mode_shows_each_photo_after_its_step(desk: Path) -> None:
+    # M-34: one picture per photo, made by the encoder as it was after this photo's step
+    words = ("--bundle", "style.mdfy", "--mode", "online", "--budget", "2steps", "--pictures", "painted", *QUICK)
+    done = client("adapt", *words, cwd=desk)
+    assert done.code == 0, done.err
+    assert sorted(p.name for p in (desk / "painted").iterdir()) == ["p0.png", "p1.png"]
+    refused = client("adapt", *words, "--mode", "offline", cwd=desk)
+    assert refused.code == 2
+    assert "--pictures belongs to online mode" in refused.err
+
+
 def test_same_command_goes_on(desk: Path) -> None:
     words = ("adapt", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK)
     assert client(*words, cwd=desk).code == 0

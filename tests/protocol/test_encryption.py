@@ -93,3 +93,19 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentMissingError) as caught:
         lock(b"secret", "x")
     assert caught.value.code == "E_NO_AGE"
+
+
+def test_busy_machine_is_told_from_a_wrong_passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Busy:
+        DecryptError = ValueError
+
+        class passphrase:  # noqa: N801 - the name of pyrage's module
+            @staticmethod
+            def decrypt(_data: bytes, _passphrase: str) -> NoReturn:
+                message = "Excessive work parameter for passphrase"
+                raise ValueError(message)
+
+    monkeypatch.setattr(encryption, "_pyrage", lambda: Busy)
+    with pytest.raises(KeyFileError, match="too busy") as caught:
+        unlock(LOCKED, "correct horse")
+    assert "when less is running" in caught.value.fix
