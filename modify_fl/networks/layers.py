@@ -104,6 +104,18 @@ class EqualLinear(nn.Module):
         self._gain = lr_mul / math.sqrt(inputs) * (LEAKY_GAIN if activate else 1)
         self._bias_gain = lr_mul * (LEAKY_GAIN if activate else 1)
 
+    @torch.no_grad()
+    def assign(self, weight: Tensor, bias: Tensor) -> None:
+        """Make this layer compute ``weight @ x + bias``, before its activation.
+
+        Args:
+            weight: float32 [O, I].
+            bias: float32 [O].
+        """
+        gain = LEAKY_GAIN if self._activate else 1
+        self.weight.copy_(weight * (gain / self._gain))
+        self.bias.copy_(bias * (gain / self._bias_gain))
+
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, I] to [N, O]."""
         y = functional.linear(x, self.weight * self._gain, self.bias * self._bias_gain)  # [N, O]

@@ -20,6 +20,9 @@ from modify_fl.ops import float32_region, pixel_norm, widen
 
 __all__ = ["Remapping"]
 
+_FLAT = 1e-4
+"""Features whose spread is below this share of the largest are not blown up by whitening."""
+
 
 class Remapping(nn.Module):
     """The multi-layer perceptron M."""
@@ -58,7 +61,26 @@ class Remapping(nn.Module):
         return widen(rows).reshape(-1, *self._rows) + self.offset  # [N, xi, W]
 
     @torch.no_grad()
-    def scale_output(self, factor: float) -> None:
-        """Multiply what the last layer makes, before the offset, by ``factor`` (M-28)."""
-        self.last.weight.mul_(factor)
-        self.last.bias.mul_(factor)
+    def match(self, z: Tensor, rows: Tensor) -> None:
+        """Set the last layer and the offset so that M(z) has mean and covariance of ``rows`` (ADR 5).
+
+        The features before the last layer are whitened over ``z`` and sent to the
+        principal directions of ``rows``, the strongest first; where ``rows`` vary
+        in more directions than there are features, the weakest are left out.
+
+        Args:
+            z: Standard normal noise, float32 [K, Z], K well above the width of M.
+            rows: Style rows of the style set, float32 [N, xi, W].
+        """
+        target = rows.flatten(1)  # [N, xi W]
+        centre = target.mean(0)
+        _, strength, directions = torch.linalg.svd(target - centre, full_matrices=False)  # [r], [r, xi W]
+        features = self.layers(pixel_norm(z))  # [K, H]
+        middle = features.mean(0)
+        _, scale, axes = torch.linalg.svd(features - middle, full_matrices=False)  # [H], [H, H]
+        count = min(len(scale), len(strength), max(0, len(target) - 1))
+        white = axes[:count] * ((len(z) - 1) ** 0.5 / scale[:count].clamp_min(_FLAT * scale[0]))[:, None]  # [r', H]
+        spread = strength[:count] / max(1, len(target) - 1) ** 0.5  # [r']
+        weight = directions[:count].T @ (spread[:, None] * white)  # [xi W, H]
+        self.last.assign(weight, -(weight @ middle))
+        self.offset.copy_(centre.reshape(self._rows))

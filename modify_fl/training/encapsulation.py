@@ -37,8 +37,7 @@ from modify_fl.training.terms import ImageTerms
 __all__ = ["Encapsulation", "encapsulate", "plan_images"]
 
 _FEATURE_HALF_LIFE = 1000
-_REMAP_SPREAD = 0.1
-_MOMENT_DRAWS = 1024
+_MOMENT_DRAWS = 4096
 _OVERRUN = 1.1
 _TYPICAL = 1.1
 """A usual step against the best of a few."""
@@ -202,18 +201,15 @@ class Encapsulation:
 
     @torch.no_grad()
     def _enter_remap(self) -> None:
-        """Put averaged weights in force, measure the style set, start M near it (M-28)."""
+        """Put averaged weights in force, measure the style set, start M with its moments (M-28, ADR 5)."""
         self.model.load_state_dict(self.average.state_dict())
         self._freeze_content()
         codes = [self._style_codes(start) for start in range(0, len(self.images), self.config.batch)]
         rows = torch.cat(codes)  # [N, xi, W]
         self.style_mean, self.style_std = rows.mean(0), rows.std(0) if len(rows) > 1 else torch.zeros_like(rows[0])
-        remapping = self.model.remapping
-        z = torch.randn(_MOMENT_DRAWS, self.preset.network.z_dim, generator=generator(self.seed, "z-moments", 0))
-        spread = remapping(z.to(self.compute.device)).std(0).mean()
-        remapping.scale_output(float(_REMAP_SPREAD * self.style_std.mean() / spread.clamp_min(1e-12)))
-        remapping.offset.copy_(self.style_mean)
-        update_ema(self.average.remapping, remapping, 0.0)
+        z = torch.randn(_MOMENT_DRAWS, self.preset.network.z_dim, generator=generator(self.seed, "z-moments"))
+        self.model.remapping.match(z.to(self.compute.device), rows)
+        update_ema(self.average.remapping, self.model.remapping, 0.0)
 
     def _freeze_content(self) -> None:
         """Freeze E, D and the offset; statistics of the paper's encoder stop moving too (M-20, M-27)."""

@@ -45,15 +45,27 @@ def test_noise_is_normalised() -> None:
     torch.testing.assert_close(remapping(5 * z), remapping(z), rtol=1e-4, atol=1e-5)
 
 
-def test_scale_output_scales_the_spread_and_not_the_offset() -> None:
-    # M-28
-    remapping, z = _remapping(), torch.randn(64, 16)
+def test_match_takes_over_mean_and_covariance() -> None:
+    # ADR 5: style rows that vary in three directions only; over z, M has their mean and their covariance.
+    remapping = _remapping()
+    draw = torch.Generator().manual_seed(4)
+    basis = torch.randn(3, 4 * 64, generator=draw)
+    rows = (torch.randn(200, 3, generator=draw) @ basis + 5).reshape(200, 4, 64)
+    z = torch.randn(4096, 16, generator=draw)
+    remapping.match(z, rows)
     with torch.no_grad():
-        remapping.offset.fill_(3)
-        remapping.last.bias.fill_(2)
-        before = remapping(z) - 3
-        remapping.scale_output(0.25)
-    torch.testing.assert_close(remapping(z) - 3, before / 4, rtol=1e-4, atol=1e-5)
+        out = remapping(z).flatten(1)
+    torch.testing.assert_close(out.mean(0), rows.flatten(1).mean(0), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(out.T.cov(), rows.flatten(1).T.cov(), rtol=1e-2, atol=1e-2)
+
+
+def test_match_of_a_single_picture_is_that_picture() -> None:
+    # One style row set has no spread: every z gives its code.
+    remapping = _remapping()
+    rows = torch.randn(1, 4, 64)
+    remapping.match(torch.randn(256, 16), rows)
+    with torch.no_grad():
+        torch.testing.assert_close(remapping(torch.randn(2, 16)), rows.expand(2, -1, -1))
 
 
 @pytest.mark.parametrize(

@@ -104,16 +104,20 @@ def test_phase_b_freezes_all_but_m(paintings: ImageSet, tiny: Callable[..., Pres
     assert moved == {"remapping"}
 
 
-def test_m_starts_near_the_style_set(paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets) -> None:
-    """M-28: M's offset is mu_h and its spread over z is 0.1 sigma_h on average."""
+def test_m_starts_with_the_moments_of_the_style_set(
+    paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets
+) -> None:
+    """M-28, ADR 5: over z, M has the mean and nearly the spread of the style codes of phase A."""
     trainer = _trainer(paintings, tiny(), no_nets)
     while trainer.phase != "remap":
         trainer.step()
     trainer._enter_remap()
     z = torch.randn(4096, 16, generator=torch.Generator().manual_seed(1))
     rows = trainer.model.remap(z)
-    assert torch.allclose(trainer.model.remapping.offset, trainer.style_mean)
-    assert rows.std(0).mean().item() == pytest.approx(0.1 * trainer.style_std.mean().item(), rel=0.05)
+    # Eleven directions of twelve pictures and sixteen features: all fit; 4096 draws leave 3 % of noise.
+    assert torch.allclose(rows.mean(0), trainer.style_mean, atol=0.1 * trainer.style_std.mean().item())
+    assert rows.std(0).mean().item() == pytest.approx(trainer.style_std.mean().item(), rel=0.05)
+    assert rows.std(0).norm().item() == pytest.approx(trainer.style_std.norm().item(), rel=0.05)
 
 
 def test_swap_uses_restyled_image(paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets) -> None:
