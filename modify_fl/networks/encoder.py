@@ -18,6 +18,7 @@ n rows, W width of a row.
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +38,14 @@ _SIDE_MIN = 4
 _SUM_GAIN = 1 / math.sqrt(2)
 
 
-class _Gained(nn.Module):
+class _Gained(nn.Module, ABC):
     """A module whose layers start at unit variance and have their outputs scaled (M-19)."""
 
     gains: Tensor
 
+    @abstractmethod
     def gained(self) -> list[nn.Conv2d | nn.Linear]:
         """Return the layers, in the order of ``gains``."""
-        raise NotImplementedError
 
     def _equalise(self) -> None:
         for layer in self.gained():
