@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from modify_fl import losses
 from modify_fl.augment import augment, draw_augmentation
+from modify_fl.config import Adversary as Kind
 from modify_fl.config import CriticConfig
 from modify_fl.networks.discriminator import Discriminator
 from modify_fl.streams import generator
@@ -52,8 +53,9 @@ class Adversary:
             step: Training step; names the draws.
 
         Returns:
-            Figures for the report: ``dis``, ``dis_real``, ``dis_fake`` and, when
-            due, ``penalty``; each float32 [].
+            Figures for the report: ``dis``, ``dis_real``, ``dis_fake``,
+            ``dis_right`` (share of pictures told right) and, when due,
+            ``penalty``; each float32 [].
         """
         fake = fake.detach()
         see_real, see_fake = (self._view(f"augment-{side}", step, len(real)) for side in ("real", "fake"))
@@ -61,6 +63,7 @@ class Adversary:
             good, bad = see_real(real), see_fake(fake)
         loss = losses.adversarial_discriminator(good, bad, self.config.adversary).mean()
         figures = {"dis": loss, "dis_real": good.float().mean(), "dis_fake": bad.float().mean()}
+        figures["dis_right"] = _share_right(good.detach().float(), bad.detach().float(), self.config.adversary)
         if step % self.config.penalty_every == 0:
             figures["penalty"] = self._penalty(real, fake, step, see_real)
             loss = loss + figures["penalty"]
@@ -83,3 +86,13 @@ class Adversary:
             return self.discriminator
         draws = draw_augmentation(batch, generator(self.seed, stream, step))
         return lambda images: self.discriminator(augment(images, draws))
+
+
+def _share_right(good: Tensor, bad: Tensor, kind: Kind) -> Tensor:
+    """Return the share of pictures on their own side of the border, float32 [] (M-54).
+
+    The border is 0 for logistic losses and the middle of both means for a critic
+    whose scores have no zero.
+    """
+    border = (good.mean() + bad.mean()) / 2 if kind == "wgan-lp" else torch.zeros_like(good.mean())
+    return ((good > border).float().mean() + (bad < border).float().mean()) / 2

@@ -39,6 +39,8 @@ __all__ = ["Encapsulation", "encapsulate", "plan_images"]
 _FEATURE_HALF_LIFE = 1000
 _MOMENT_DRAWS = 4096
 _OVERRUN = 1.1
+_RIGHT_STEPS = 200
+_RIGHT_MAX = 0.98
 _TYPICAL = 1.1
 """A usual step against the best of a few."""
 _NEVER = 10**9
@@ -65,6 +67,7 @@ class Encapsulation:
         self.images, self.preset, self.config = images, preset, preset.encapsulation
         self.schedule, self.seed, self.compute, self.deadline = schedule, seed, compute, deadline
         self.step_count = self.images_seen = 0
+        self.dis_right = 0.5  # share of pictures that Dis told right, over about 200 steps (M-54)
         self.model = compute.place(StyleModel.build(preset.network, seed))
         self.average = copy.deepcopy(self.model).eval().requires_grad_(requires_grad=False)
         self.discriminator = compute.place(build_discriminator(preset.network, seed))
@@ -151,7 +154,7 @@ class Encapsulation:
         self._descend("content", total)
         self._average("encoder", "generator", "offset")
         if self.features is not None or self.images_seen >= self.schedule.discriminator_start:
-            figures |= self.adversary.train_step(real, output, self.step_count)
+            figures |= self._train_discriminator(real, output)
         if self.features is not None:
             beta = ema_decay(self.step_count, batch=self.config.batch, half_life=_FEATURE_HALF_LIFE)
             update_ema(self.features, self.discriminator, beta)
@@ -180,8 +183,13 @@ class Encapsulation:
             total = total + config.lambda_mom * figures["mom"]
         self._descend("remapping", total)
         self._average("remapping")
-        figures |= self.adversary.train_step(real, restyled, self.step_count)
+        figures |= self._train_discriminator(real, restyled)
         return {name: value.detach() for name, value in figures.items()}
+
+    def _train_discriminator(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        figures = self.adversary.train_step(real, fake, self.step_count)
+        self.dis_right += (float(figures["dis_right"]) - self.dis_right) / _RIGHT_STEPS
+        return figures
 
     def _descend(self, name: str, loss: Tensor) -> None:
         optimizer = self.optimizers[name]
@@ -254,7 +262,12 @@ class Encapsulation:
         """See ``Trainer``."""
         if not self.board.due(self.images_seen, self.config.batch, self.images_total):
             return ()
-        return self.board.write(self.average, self.terms, folder, self.images_seen, remapped=self.phase == "remap")
+        warnings = self.board.write(self.average, self.terms, folder, self.images_seen, remapped=self.phase == "remap")
+        if self.dis_right > _RIGHT_MAX:
+            warnings += (
+                f"Dis tells {self.dis_right:.0%} of the pictures right (M-54): double gamma or halve the rate",
+            )
+        return warnings
 
     def at_pace(self, seconds: float) -> str:
         """Jump to phase B once where the time budget would be exceeded by a tenth (M-30)."""

@@ -201,6 +201,20 @@ def test_time_budget_becomes_images(
     assert result.summary.images_seen % 4 == 0
 
 
+def test_too_strong_a_discriminator_is_reported(
+    tmp_path: Path, paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets
+) -> None:
+    """M-54: the share of pictures told right is averaged over about 200 steps; above 98 % there is a warning."""
+    trainer = _trainer(paintings, tiny(parts=(0.0, 0.0, 0.75, 0.25)), no_nets, steps=2)
+    figures = trainer.step()
+    assert 0 <= float(figures["dis_right"]) <= 1
+    assert trainer.dis_right == pytest.approx(0.5 + (float(figures["dis_right"]) - 0.5) / 200)
+    trainer.step()
+    assert not any("Dis tells" in w for w in trainer.snapshot(tmp_path))
+    trainer.dis_right = 0.99
+    assert any("Dis tells 99% of the pictures right" in w for w in trainer.snapshot(tmp_path))
+
+
 def test_samples_are_written(
     tmp_path: Path, paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets
 ) -> None:
