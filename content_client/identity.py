@@ -6,16 +6,8 @@ lies in a folder of its own, where no command looks for a provider's key.
 
 from datetime import UTC, datetime, timedelta
 
-from protocol.signing import (
-    PrivateKey,
-    ProviderKey,
-    generate_key,
-    issue_provider_key,
-    load_private_key,
-    read_provider_key,
-    save_private_key,
-    write_provider_key,
-)
+from protocol.provider import ProviderKey, issue_provider_key, read_provider_key, write_provider_key
+from protocol.signing import PrivateKey, generate_key, load_private_key, save_private_key
 from protocol.trust import TrustStore, config_folder
 
 __all__ = ["adapter_identity"]

@@ -18,7 +18,8 @@ from modify_fl.data import load_images
 from modify_fl.events import TrainingEvent
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.training.encapsulation import encapsulate
-from protocol.signing import generate_key, issue_provider_key, save_private_key, write_provider_key
+from protocol.provider import issue_provider_key, write_provider_key
+from protocol.signing import generate_key, save_private_key
 
 
 def show(event: TrainingEvent) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from protocol.errors import ProtocolError
-from protocol.signing import read_provider_key
+from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
 

@@ -20,7 +20,7 @@ from modify_fl.sheet import contact_sheet
 from modify_fl.style import Style
 from modify_fl.training.runtime import resolve
 from modify_fl.training.stylization import adapt_to_photo
-from protocol.signing import read_provider_key
+from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 
 

@@ -110,7 +110,7 @@ def _fresh_folder(folder: Path) -> Path:
 
 
 def _fingerprint(folder: Path) -> str:
-    from protocol.signing import read_provider_key
+    from protocol.provider import read_provider_key
 
     return read_provider_key(folder / "keys" / "studio.mdfykey").fingerprint
 

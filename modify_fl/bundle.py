@@ -42,8 +42,9 @@ from protocol.manifest import (
     Usage,
 )
 from protocol.privacy import DpStatement, Kind, MemorisationAudit, PrivacyCard, TrainingData, privacy_statement
+from protocol.provider import ProviderKey
 from protocol.publish import write_bundle
-from protocol.signing import PrivateKey, ProviderKey
+from protocol.signing import PrivateKey
 from protocol.verify import VerifiedBundle, check_base
 
 __all__ = ["ARCHITECTURE", "Release", "load_adapter", "load_style", "write_adapter", "write_style_bundle"]

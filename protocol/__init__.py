@@ -14,7 +14,8 @@ numpy. ``SPEC.md`` beside this file is normative; code and tests cite its rules
     tensors     strict safetensors header
     encryption  private keys under a passphrase
     dsse        signatures over the pre-authentication encoding
-    signing     keys, fingerprints, key files
+    signing     keys, fingerprints, private key files
+    provider    the public key as clients pin it: key files
     statement   model.sig: which members were signed
     trust       pinned keys
     steps       what each step of the verification checks

@@ -25,7 +25,8 @@ from protocol.container import (
 from protocol.errors import problem
 from protocol.lint import lint_members
 from protocol.manifest import MANIFEST, FileEntry, Manifest, WeightFile
-from protocol.signing import PrivateKey, ProviderKey, public_der
+from protocol.provider import ProviderKey
+from protocol.signing import PrivateKey, public_der
 from protocol.statement import Resource, Statement, sign_statement
 from protocol.storage import atomic_writer
 from protocol.tensors import HEADER_LENGTH, MAX_HEADER, read_tensor_header

@@ -23,8 +23,8 @@ from protocol.container import MAGIC, MAX_SIZE, SIGNATURE, WEIGHTS, Member, read
 from protocol.encryption import is_age
 from protocol.errors import ProtocolError, problem
 from protocol.manifest import MANIFEST, Kind, Manifest, WeightFile
+from protocol.provider import Role
 from protocol.schema import format_time
-from protocol.signing import Role
 from protocol.statement import Resource, SignatureRecord, Statement
 from protocol.tensors import HEADER_LENGTH, MAX_HEADER, read_tensor_header
 from protocol.trust import PinnedKey, TrustStore

@@ -17,8 +17,9 @@ from typing import Annotated, Literal
 
 from protocol.canonical import MAX_JSON, dump_json, parse_json
 from protocol.errors import MalformedBundleError, ProtocolError, UntrustedKeyError, problem
+from protocol.provider import ProviderKey, Role
 from protocol.schema import Bound, Line, decode, encode
-from protocol.signing import ProviderKey, PublicKey, Role
+from protocol.signing import PublicKey
 from protocol.storage import PRIVATE, atomic_writer, exclusive_lock, read_file, storage_errors
 
 __all__ = ["PinnedKey", "TrustStore", "config_folder"]

@@ -6,28 +6,23 @@ folder is ``./keys`` where that exists, else ``keys`` in the user's configuratio
 folder; commands that need a key take the only one of that folder unless told.
 """
 
-import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from modify_fl.errors import ConfigError
+from modify_fl.passphrase import Ask, known_passphrase
 from protocol.errors import KeyFileError
-from protocol.signing import PrivateKey, ProviderKey, load_private_key, public_der, read_provider_key
-from protocol.storage import read_file
+from protocol.provider import ProviderKey, read_provider_key
+from protocol.signing import PrivateKey, load_private_key, public_der
 from protocol.trust import config_folder
 
-__all__ = ["PUBLIC_SUFFIX", "KeyPair", "find_key", "key_folder", "load_pair", "new_passphrase", "slug"]
+__all__ = ["PUBLIC_SUFFIX", "KeyPair", "find_key", "key_folder", "load_pair", "slug"]
 
 PUBLIC_SUFFIX = ".mdfykey"
 """Suffix of the public key file."""
 
 _PRIVATE_SUFFIXES = (".pem", ".pem.age")
-_VARIABLE = "MDFY_PASSPHRASE"
-_PASSPHRASE_LIMIT = 4096
-
-Ask = Callable[[str], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +84,7 @@ def load_pair(path: Path, passphrase_file: Path | None, ask: Ask) -> KeyPair:
         KeyFileError: A file cannot be used, or the two do not belong together.
         StorageError: A file cannot be read.
     """
-    private = load_private_key(path, lambda: _known_passphrase(passphrase_file) or ask(f"passphrase of {path.name}"))
+    private = load_private_key(path, lambda: known_passphrase(passphrase_file) or ask(f"passphrase of {path.name}"))
     public_path = path.with_name(path.name.removesuffix(".age").removesuffix(".pem") + PUBLIC_SUFFIX)
     provider = read_provider_key(public_path)
     if public_der(private.public_key()) != public_der(provider.public_key):
@@ -99,29 +94,3 @@ def load_pair(path: Path, passphrase_file: Path | None, ask: Ask) -> KeyPair:
             expected=provider.fingerprint,
         )  # fmt: skip
     return KeyPair(private=private, provider=provider)
-
-
-def new_passphrase(passphrase_file: Path | None, ask: Ask) -> str:
-    """Return the passphrase for a new key, typed twice where a person types it (B-32).
-
-    Raises:
-        ConfigError: The two differ, or it is empty.
-    """
-    known = _known_passphrase(passphrase_file)
-    if known is not None:
-        return known
-    first = ask("passphrase for the new key")
-    if not first:
-        raise ConfigError("the passphrase is empty", fix="choose one, or type --no-passphrase")
-    if ask("the same passphrase again") != first:
-        raise ConfigError("the two passphrases differ", fix="run the command again")
-    return first
-
-
-def _known_passphrase(passphrase_file: Path | None) -> str | None:
-    if passphrase_file is None:
-        return os.environ.get(_VARIABLE)
-    lines = read_file(passphrase_file, limit=_PASSPHRASE_LIMIT).decode("utf-8", "replace").splitlines()
-    if not lines or not lines[0]:
-        raise ConfigError(f"{passphrase_file} holds no passphrase", why="its first line is empty")
-    return lines[0]

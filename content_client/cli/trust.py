@@ -10,7 +10,7 @@ from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption, new_program
 from protocol.errors import UntrustedKeyError
-from protocol.signing import ProviderKey, read_provider_key
+from protocol.provider import ProviderKey, read_provider_key
 from protocol.trust import PinnedKey, TrustStore
 
 __all__ = ["trust"]

@@ -10,7 +10,7 @@ import typer
 from modify_fl.card import inspect_file
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption
-from protocol.signing import read_provider_key
+from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 
 __all__ = ["inspect"]

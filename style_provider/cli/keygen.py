@@ -11,9 +11,11 @@ import typer
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import DebugOption, JsonOption, OverwriteOption, QuietOption, VerboseOption
+from modify_fl.passphrase import new_passphrase
 from protocol.errors import StorageError
-from protocol.signing import ProviderKey, generate_key, issue_provider_key, save_private_key, write_provider_key
-from style_provider.keys import PUBLIC_SUFFIX, key_folder, new_passphrase, slug
+from protocol.provider import ProviderKey, issue_provider_key, write_provider_key
+from protocol.signing import generate_key, save_private_key
+from style_provider.keys import PUBLIC_SUFFIX, key_folder, slug
 
 __all__ = ["keygen"]
 

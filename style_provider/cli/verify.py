@@ -11,7 +11,7 @@ from modify_fl.card import verify_file
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption
-from protocol.signing import read_provider_key
+from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 from style_provider.keys import PUBLIC_SUFFIX, key_folder
 

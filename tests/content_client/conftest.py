@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from programs import client, draw_photos
 
-from protocol.signing import read_provider_key
+from protocol.provider import read_provider_key
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import pytest
 from programs import QUICK, client
 from safetensors.torch import load, save
 
+from protocol.provider import read_provider_key
 from protocol.publish import write_bundle
-from protocol.signing import load_private_key, read_provider_key
+from protocol.signing import load_private_key
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
 

@@ -21,7 +21,7 @@ def test_names_of_a_provider_are_marked_until_it_is_accepted(studio: Path, desk:
 
 
 def test_the_users_own_name_for_a_provider_wins(studio: Path, tmp_path: Path) -> None:
-    from protocol.signing import read_provider_key
+    from protocol.provider import read_provider_key
 
     key = studio / "keys" / "studio.mdfykey"
     words = ("--fingerprint", read_provider_key(key).fingerprint, "--label", "my painter")

@@ -8,7 +8,7 @@ import pytest
 from programs import client
 
 from content_client.identity import adapter_identity
-from protocol.signing import read_provider_key
+from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 
 

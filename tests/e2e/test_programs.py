@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from programs import QUICK, TINY, client, draw_photos, provider
 
-from protocol.signing import read_provider_key
+from protocol.provider import read_provider_key
 from protocol.verify import inspect_bundle
 
 _ROOT = Path(__file__).resolve().parents[2]

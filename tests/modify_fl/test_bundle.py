@@ -16,8 +16,9 @@ from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import NetRecord
 from modify_fl.style import Style
 from protocol.errors import PolicyError, ProtocolError, TensorError
+from protocol.provider import ProviderKey
 from protocol.publish import write_bundle
-from protocol.signing import PrivateKey, ProviderKey, generate_key
+from protocol.signing import PrivateKey, generate_key
 from protocol.trust import TrustStore
 from protocol.verify import VerifiedBundle, open_bundle
 from tests.modify_fl.training.conftest import NETWORK, new_provider

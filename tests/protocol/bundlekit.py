@@ -33,8 +33,9 @@ from protocol.manifest import (
     Usage,
     privacy_statement,
 )
+from protocol.provider import ROLES, ProviderKey, Role, issue_provider_key
 from protocol.publish import write_bundle
-from protocol.signing import ROLES, PrivateKey, ProviderKey, Role, issue_provider_key
+from protocol.signing import PrivateKey
 from protocol.statement import Resource, Statement, sign_statement
 from protocol.trust import TrustStore
 from protocol.verify import VerifiedBundle, open_bundle

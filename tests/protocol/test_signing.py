@@ -14,19 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protocol.canonical import Json, dump_json
 from protocol.dsse import Envelope
 from protocol.errors import KeyFileError, ProtocolError, StorageError, UntrustedKeyError
+from protocol.provider import KEY_PAYLOAD_TYPE, ProviderKey, issue_provider_key, read_provider_key, write_provider_key
 from protocol.signing import (
-    KEY_PAYLOAD_TYPE,
-    ProviderKey,
     fingerprint,
     generate_key,
-    issue_provider_key,
     key_hint,
     load_private_key,
     public_der,
     public_pem,
-    read_provider_key,
     save_private_key,
-    write_provider_key,
 )
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from programs import provider
 
-from protocol.signing import load_private_key, read_provider_key
+from protocol.provider import read_provider_key
+from protocol.signing import load_private_key
 
 
 def test_keygen_writes_two_files_and_prints_the_trust_line(tmp_path: Path) -> None:

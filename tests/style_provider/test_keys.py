@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from modify_fl.errors import ConfigError
+from modify_fl.passphrase import new_passphrase
 from protocol.errors import KeyFileError
-from protocol.signing import generate_key, issue_provider_key, save_private_key, write_provider_key
-from style_provider.keys import find_key, key_folder, load_pair, new_passphrase, slug
+from protocol.provider import issue_provider_key, write_provider_key
+from protocol.signing import generate_key, save_private_key
+from style_provider.keys import find_key, key_folder, load_pair, slug
 
 
 def _never(question: str) -> str:

@@ -22,7 +22,8 @@ from modify_fl.config import (
 from modify_fl.data import ImageSet, load_images
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.training.encapsulation import encapsulate
-from protocol.signing import PrivateKey, ProviderKey, generate_key, issue_provider_key
+from protocol.provider import ProviderKey, issue_provider_key
+from protocol.signing import PrivateKey, generate_key
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
 
