@@ -16,16 +16,25 @@ Ask = Callable[[str], str]
 """Puts a question to the user and returns the hidden answer."""
 
 
-def new_passphrase(passphrase_file: Path | None, ask: Ask) -> str:
+def new_passphrase(
+    passphrase_file: Path | None, ask: Ask, *, question: str = "passphrase for the new key", environment: bool = True
+) -> str:
     """Return the passphrase for a new key, typed twice where a person types it (B-32).
+
+    Args:
+        passphrase_file: Its first line is the passphrase.
+        ask: Puts a question to the user and returns the hidden answer.
+        question: What a person is asked.
+        environment: Whether ``MDFY_PASSPHRASE`` may hold it; not where that is the old one.
 
     Raises:
         ConfigError: The two differ, or it is empty.
+        StorageError: The file cannot be read.
     """
-    known = known_passphrase(passphrase_file)
+    known = known_passphrase(passphrase_file) if passphrase_file or environment else None
     if known is not None:
         return known
-    first = ask("passphrase for the new key")
+    first = ask(question)
     if not first:
         raise ConfigError("the passphrase is empty", fix="choose one, or type --no-passphrase")
     if ask("the same passphrase again") != first:

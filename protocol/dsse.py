@@ -3,8 +3,9 @@
 Rules kept here: one algorithm only, ECDSA on P-256 with SHA-256, made with
 RFC 6979 so that equal input gives equal bytes (B-10); what is signed is the DSSE
 encoding of raw bytes, and they are checked before they are parsed (B-14); base64
-must encode back to the same text (B-24); an envelope holds exactly one signature
-and no field besides those named here (B-9, B-15).
+must encode back to the same text (B-24); an envelope holds no field besides those
+named here, and exactly one signature unless its reader expects more (B-9, B-15):
+only a rotated provider key has two (B-36).
 """
 
 import base64
@@ -110,36 +111,41 @@ def decode_base64(text: Json) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Envelope:
-    """A DSSE envelope with exactly one signature, which has an empty key id."""
+    """A DSSE envelope whose signatures have empty key ids."""
 
     payload_type: str
     payload: bytes
-    signature: bytes
+    signatures: tuple[bytes, ...]
     """DER; not checked yet."""
 
     @classmethod
-    def signed(cls, key: PrivateKey, payload_type: str, payload: bytes) -> Self:
-        """Sign ``payload``."""
-        signature = sign(key, payload_type, payload)
-        return cls(payload_type=payload_type, payload=payload, signature=signature)
+    def signed(cls, payload_type: str, payload: bytes, *keys: PrivateKey) -> Self:
+        """Sign ``payload`` with each key, in that order."""
+        signatures = tuple(sign(key, payload_type, payload) for key in keys)
+        return cls(payload_type=payload_type, payload=payload, signatures=signatures)
 
     @classmethod
-    def from_json(cls, value: Json, *, payload_type: str) -> Self:
+    def from_json(cls, value: Json, *, payload_type: str, most: int = 1) -> Self:
         """Read an envelope of one payload type.
 
+        Args:
+            value: The envelope as JSON.
+            payload_type: What it must be.
+            most: Most signatures to accept; there is at least one.
+
         Raises:
-            ValueError: a field is missing, unknown or different, or base64 is
-                not canonical (B-15, B-24).
+            ValueError: a field is missing, unknown or different, there are more
+                signatures, or base64 is not canonical (B-15, B-24).
         """
         try:
             payload = decode_base64(pick(value, "payload"))
-            signatures = pick(value, "signatures")
-            first = signatures[0] if isinstance(signatures, list) and signatures else None
-            signature = decode_base64(pick(first, "sig"))
+            listed = pick(value, "signatures")
+            entries = listed[:most] if isinstance(listed, list) and listed else [None]
+            signatures = tuple(decode_base64(pick(entry, "sig")) for entry in entries)
         except LookupError as error:
             message = "envelope lacks payload or signature"
             raise ValueError(message) from error
-        envelope = cls(payload_type=payload_type, payload=payload, signature=signature)
+        envelope = cls(payload_type=payload_type, payload=payload, signatures=signatures)
         if not same_json(envelope.to_json(), value):
             message = "envelope has other fields than it should"
             raise ValueError(message)
@@ -150,14 +156,18 @@ class Envelope:
         return {
             "payload": encode_base64(self.payload),
             "payloadType": self.payload_type,
-            "signatures": [{"keyid": "", "sig": encode_base64(self.signature)}],
+            "signatures": [{"keyid": "", "sig": encode_base64(signature)} for signature in self.signatures],
         }
 
-    def verify(self, key: PublicKey) -> bytes:
-        """Check the signature and only then hand out the payload (B-14).
+    def verify(self, key: PublicKey, *, index: int = -1) -> bytes:
+        """Check one signature and only then hand out the payload (B-14).
+
+        Args:
+            key: Whose signature it must be.
+            index: Place of the signature; the last one when omitted.
 
         Raises:
             VerificationError: E_SIG_BAD.
         """
-        verify_signature(key, self.payload_type, self.payload, self.signature)
+        verify_signature(key, self.payload_type, self.payload, self.signatures[index])
         return self.payload

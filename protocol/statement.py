@@ -175,5 +175,5 @@ class SignatureRecord:
 
 def sign_statement(key: PrivateKey, statement: Statement) -> SignatureRecord:
     """Sign a statement; equal input gives equal bytes (B-10)."""
-    envelope = Envelope.signed(key, PAYLOAD_TYPE, statement.to_bytes())
+    envelope = Envelope.signed(PAYLOAD_TYPE, statement.to_bytes(), key)
     return SignatureRecord(hint=key_hint(key.public_key()), envelope=envelope)

@@ -112,7 +112,7 @@ def test_strict_base64() -> None:
 
 
 def test_envelope_round_trip() -> None:
-    envelope = Envelope.signed(STUDIO_KEY, TYPE, b"x")
+    envelope = Envelope.signed(TYPE, b"x", STUDIO_KEY)
     again = Envelope.from_json(envelope.to_json(), payload_type=TYPE)
     assert again == envelope
     assert again.verify(STUDIO_KEY.public_key()) == b"x"
@@ -133,7 +133,32 @@ def test_envelope_round_trip() -> None:
     ],
 )
 def test_envelope_has_exactly_its_fields(change: dict[str, Json]) -> None:
-    value = Envelope.signed(STUDIO_KEY, TYPE, b"x").to_json()
+    value = Envelope.signed(TYPE, b"x", STUDIO_KEY).to_json()
     assert isinstance(value, dict)
     with pytest.raises(ValueError):  # noqa: PT011 - the callers say what it means
         Envelope.from_json({**value, **change}, payload_type=TYPE)
+
+
+def test_second_signature_only_where_it_is_expected() -> None:
+    # B-36: a rotated key has two, in the order of the keys; everything else has one.
+    value = Envelope.signed(TYPE, b"x", OTHER_KEY, STUDIO_KEY).to_json()
+    with pytest.raises(ValueError, match="other fields"):
+        Envelope.from_json(value, payload_type=TYPE)
+    envelope = Envelope.from_json(value, payload_type=TYPE, most=2)
+    assert envelope.verify(STUDIO_KEY.public_key()) == b"x"
+    assert envelope.verify(OTHER_KEY.public_key(), index=0) == b"x"
+    with pytest.raises(VerificationError):
+        envelope.verify(STUDIO_KEY.public_key(), index=0)
+    with pytest.raises(VerificationError):
+        envelope.verify(OTHER_KEY.public_key())
+
+
+def test_one_signature_is_enough_where_two_may_stand() -> None:
+    envelope = Envelope.signed(TYPE, b"x", STUDIO_KEY)
+    assert Envelope.from_json(envelope.to_json(), payload_type=TYPE, most=2) == envelope
+
+
+def test_third_signature_is_refused() -> None:
+    value = Envelope.signed(TYPE, b"x", STUDIO_KEY, OTHER_KEY, STUDIO_KEY).to_json()
+    with pytest.raises(ValueError, match="other fields"):
+        Envelope.from_json(value, payload_type=TYPE, most=2)

@@ -1,20 +1,15 @@
-"""Keys and key files (B-32, B-35, B-36)."""
+"""Private keys, fingerprints and private key files (B-32, B-35)."""
 
 import base64
 import hashlib
-import json
-from datetime import datetime
 from pathlib import Path
 
 import pytest
-from bundlekit import CREATED, EXPIRES, OTHER_KEY, STUDIO, STUDIO_KEY, provider_key
+from bundlekit import OTHER_KEY, STUDIO_KEY
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from protocol.canonical import Json, dump_json
-from protocol.dsse import Envelope
 from protocol.errors import KeyFileError, ProtocolError, StorageError, UntrustedKeyError
-from protocol.provider import KEY_PAYLOAD_TYPE, ProviderKey, issue_provider_key, read_provider_key, write_provider_key
 from protocol.signing import (
     fingerprint,
     generate_key,
@@ -119,116 +114,3 @@ def test_files_that_are_no_key(tmp_path: Path, data: bytes, code: str) -> None:
 def test_only_p256_is_saved(tmp_path: Path) -> None:
     with pytest.raises(UntrustedKeyError):
         save_private_key(tmp_path / "key.pem", ec.derive_private_key(7, ec.SECP384R1()), None)
-
-
-# --- provider keys --------------------------------------------------------------------------
-
-
-def test_provider_key_file(tmp_path: Path) -> None:
-    path = tmp_path / "studio.mdfykey"
-    write_provider_key(path, STUDIO)
-    read = read_provider_key(path)
-    assert read == STUDIO
-    assert (read.name, read.serial, read.roles, read.not_before, read.expires) == (
-        "Studio",
-        1,
-        ("adapter", "style"),
-        CREATED,
-        EXPIRES,
-    )
-    assert read.fingerprint == fingerprint(STUDIO_KEY.public_key())
-    assert read.hint == key_hint(STUDIO_KEY.public_key())
-    assert read.provider_id == hashlib.sha256(public_der(STUDIO_KEY.public_key())).hexdigest()
-    assert path.stat().st_mode & 0o777 == 0o644
-    with pytest.raises(StorageError):
-        write_provider_key(path, STUDIO)
-
-
-def test_provider_block_of_a_manifest() -> None:
-    info = STUDIO.info(url="https://studio.example/")
-    assert (info.id, info.name, info.contact, info.url) == (
-        STUDIO.provider_id,
-        "Studio",
-        "mail@studio.example",
-        "https://studio.example/",
-    )
-
-
-def resigned(change: dict[str, Json]) -> Json:
-    """Change the record and sign it again with the right key."""
-    record = {**json.loads(STUDIO.envelope.payload), **change}
-    return Envelope.signed(STUDIO_KEY, KEY_PAYLOAD_TYPE, dump_json(record)).to_json()
-
-
-def test_unchanged_record_passes() -> None:
-    assert ProviderKey.from_json(resigned({}), source="x") == STUDIO
-
-
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"serial": 2}, "E_VERSION"),  # rotation comes later
-        ({"serial": 0}, "E_KEYFILE"),
-        ({"name": ""}, "E_KEYFILE"),
-        ({"name": "a\x1b[31m"}, "E_KEYFILE"),
-        ({"roles": []}, "E_KEYFILE"),
-        ({"roles": ["style", "adapter"]}, "E_KEYFILE"),  # not sorted
-        ({"roles": ["root"]}, "E_KEYFILE"),
-        ({"provider_id": "0" * 64}, "E_KEYFILE"),
-        ({"previous": "SHA256:x"}, "E_KEYFILE"),
-        ({"expires": "2020-01-01T00:00:00Z"}, "E_KEYFILE"),
-        ({"format": "mdfykey/2"}, "E_KEYFILE"),
-        ({"extra": 1}, "E_KEYFILE"),
-        ({"spki": "AAAA"}, "E_KEYFILE"),
-        ({"spki": "A"}, "E_KEYFILE"),
-        (
-            {"spki": base64.b64encode(public_der(ec.derive_private_key(7, ec.SECP384R1()).public_key())).decode()},
-            "E_KEY_TYPE",
-        ),
-        ({"spki": base64.b64encode(public_der(OTHER_KEY.public_key())).decode()}, "E_SIG_BAD"),
-    ],
-)
-def test_record_that_breaks_a_rule(change: dict[str, Json], code: str) -> None:
-    with pytest.raises(ProtocolError) as caught:
-        ProviderKey.from_json(resigned(change), source="x.mdfykey")
-    assert caught.value.code == code
-
-
-def test_forged_record_is_refused(tmp_path: Path) -> None:
-    # An impostor changes the name and cannot sign it.
-    path = tmp_path / "x.mdfykey"
-    write_provider_key(path, STUDIO)
-    value = json.loads(path.read_bytes())
-    payload = base64.b64decode(value["payload"]).replace(b"Studio", b"Studi0")
-    path.write_text(json.dumps({**value, "payload": base64.b64encode(payload).decode()}))
-    with pytest.raises(ProtocolError) as caught:
-        read_provider_key(path)
-    assert caught.value.code == "E_SIG_BAD"
-
-
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"not json", b"\xff", b'{"payload":"","signatures":[]}'])
-def test_files_that_are_no_provider_key(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "x.mdfykey"
-    path.write_bytes(data)
-    with pytest.raises(KeyFileError):
-        read_provider_key(path)
-
-
-def test_issuing_checks_its_fields() -> None:
-    with pytest.raises(KeyFileError):
-        provider_key(name="")
-    with pytest.raises(KeyFileError):
-        provider_key(roles=())
-    with pytest.raises(KeyFileError):
-        provider_key(expires=CREATED)
-    with pytest.raises(KeyFileError):
-        provider_key(not_before=datetime(2026, 1, 1))  # noqa: DTZ001 - the point of the test
-    same = issue_provider_key(
-        STUDIO_KEY,
-        name="Studio",
-        contact="mail@studio.example",
-        roles=("style", "adapter", "style"),
-        not_before=CREATED,
-        expires=EXPIRES,
-    )
-    assert same == STUDIO

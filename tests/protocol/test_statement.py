@@ -1,6 +1,5 @@
 """model.sig: fields, profile, and what model_signing would let through (B-9 to B-15)."""
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable
@@ -160,8 +159,8 @@ def test_statement_is_strict_json(data: bytes) -> None:
 def test_payload_type_separates_documents() -> None:
     # A signature over a key record is no signature over a statement, even of equal bytes.
     data = dump_json({})
-    other = Envelope.signed(STUDIO_KEY, "application/vnd.mdfy.provider-key+json", data)
-    moved = Envelope(payload_type=PAYLOAD_TYPE, payload=data, signature=other.signature)
-    assert base64.b64encode(moved.signature) == base64.b64encode(other.signature)
+    other = Envelope.signed("application/vnd.mdfy.provider-key+json", data, STUDIO_KEY)
+    moved = Envelope(payload_type=PAYLOAD_TYPE, payload=data, signatures=other.signatures)
+    assert moved.signatures == other.signatures
     with pytest.raises(VerificationError):
         moved.verify(STUDIO_KEY.public_key())
