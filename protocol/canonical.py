@@ -115,10 +115,14 @@ def parse_json(data: bytes, *, limit: int = MAX_JSON, member: str = "document") 
         raise problem("E_JSON", member=member, detail=str(error)) from error
 
 
-def dump_json(value: Json) -> bytes:
+def dump_json(value: Json, *, limit: int = MAX_JSON) -> bytes:
     """Serialise ``value``: sorted keys, no white space, UTF-8; equal values, equal bytes.
 
     What is written can be read back: the result has passed ``parse_json``.
+
+    Args:
+        value: What to write.
+        limit: Most bytes to make.
 
     Raises:
         MalformedBundleError: E_JSON, ``value`` has no strict form (NaN, a huge
@@ -129,7 +133,7 @@ def dump_json(value: Json) -> bytes:
         data = text.encode("utf-8")
     except ValueError as error:
         raise problem("E_JSON", member="document", detail="has no JSON form") from error
-    parse_json(data)
+    parse_json(data, limit=limit)
     return data
 
 

@@ -180,7 +180,8 @@ def _check_bound(bound: Bound, value: object, where: str) -> None:
 
 def _decode_bounded(hint: Any, value: Json, where: str) -> object:  # noqa: ANN401
     plain, bound = typing.get_args(hint)
-    decoded = _decode(plain, value, where)
+    # Its own bound stands in place of the plain one, which may be the narrower of the two.
+    decoded = _decode_plain(plain, value, where) if plain is str else _decode(plain, value, where)
     _check_bound(bound, decoded, where)
     return decoded
 

@@ -1,31 +1,31 @@
-"""Pinned keys: whose signature counts, and for what (B-34, B-37, B-43).
+"""The trust store: whose signature counts, for what, and which release is too old (B-34, B-37 to B-43).
 
-Rules kept here: nothing is trusted because it was seen first (B-34); a pin names
-the roles it is for, never more than the key itself declares (B-37); the store is
-one file with mode 0600, replaced atomically under a lock; an unknown field or a
-damaged file refuses everything (B-43).
-
-Rotation, revocation and the last-seen sequence (B-38 to B-42) will be kept in
-this folder and asked for by step 10 of the verifier. They are not built yet.
+Rules kept here: nothing is trusted because it was seen first (B-34); a pin is for
+some roles, never more than the key itself declares (B-37); whatever changes does
+so under the lock, in one file, and is judged again there (B-43); a provider in
+dispute stays so until the user removes it (B-38). What the files hold, and the
+rules for new keys and revocations, stand in ``pins`` and ``history``.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal
 
-from protocol.canonical import MAX_JSON, dump_json, parse_json
-from protocol.errors import MalformedBundleError, ProtocolError, UntrustedKeyError, problem
+from protocol import rotation
+from protocol.errors import UntrustedKeyError, problem
+from protocol.history import History, Seen
+from protocol.manifest import BundleInfo
+from protocol.pins import PinnedKey, Provider, check_distinct
 from protocol.provider import ProviderKey, Role
-from protocol.schema import Bound, Line, decode, encode
-from protocol.signing import PublicKey
-from protocol.storage import PRIVATE, atomic_writer, exclusive_lock, read_file, storage_errors
+from protocol.revocation import Revocation, SignedRevocation
+from protocol.schema import format_time
+from protocol.trust_files import Folder, Memory
 
-__all__ = ["PinnedKey", "TrustStore", "config_folder"]
+__all__ = ["PinnedKey", "TrustStore", "Update", "config_folder"]
 
-_PINS = "pins.json"
-_LOCK = "lock"
 _APPLICATION = "modify-fl"
 
 
@@ -40,101 +40,31 @@ def config_folder() -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PinnedKey:
-    """A provider key that the user accepted."""
+class Update:
+    """What became of a file that was given to ``TrustStore.update``."""
 
-    key: ProviderKey
     label: str
-    """The user's name for the provider; it wins over the name in any file."""
-    roles: tuple[Role, ...]
-    """What the user accepts from this key, sorted."""
-
-    @property
-    def provider_id(self) -> str:
-        """Identity of the provider."""
-        return self.key.provider_id
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of the key."""
-        return self.key.fingerprint
-
-    @property
-    def public_key(self) -> PublicKey:
-        """The key itself, P-256."""
-        return self.key.public_key
-
-
-@dataclass(frozen=True, kw_only=True)
-class _PinEntry:
-    """One entry of ``pins.json``."""
-
-    label: Line
-    roles: tuple[Role, ...]
-    key: Annotated[str, Bound(longest=16384)]
-    """The ``.mdfykey`` document; its own signature is checked whenever it is read."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _PinFile:
-    """Contents of ``pins.json``."""
-
-    pins: tuple[_PinEntry, ...]
-    format: Literal["mdfy-pins/1"] = "mdfy-pins/1"
-
-
-def _parse_pins(data: bytes) -> tuple[PinnedKey, ...]:
-    file = decode(_PinFile, parse_json(data, member=_PINS), member=_PINS)
-    return tuple(_pin(_parse_key(entry.key), entry.label, entry.roles) for entry in file.pins)
-
-
-def _parse_key(document: str) -> ProviderKey:
-    return ProviderKey.from_json(parse_json(document.encode("utf-8"), member=_PINS), source=_PINS)
-
-
-def _dump_pins(pins: Sequence[PinnedKey]) -> bytes:
-    entries = tuple(
-        _PinEntry(
-            label=pin.label,
-            roles=pin.roles,
-            key=dump_json(pin.key.envelope.to_json()).decode("utf-8"),
-        )
-        for pin in pins
-    )
-    data = dump_json(encode(_PinFile(pins=entries)))
-    try:
-        _parse_pins(data)  # a label that could not be read back must not lock the store
-    except MalformedBundleError as error:
-        raise problem("E_KEYFILE", detail=f"no pin can look like this: {error}", fix="choose another label") from error
-    return data
-
-
-def _pin(key: ProviderKey, label: str | None, roles: Sequence[Role] | None) -> PinnedKey:
-    accepted = tuple(sorted(set(key.roles if roles is None else roles)))
-    if not accepted or not set(accepted) <= set(key.roles):
-        raise problem(
-            "E_KEY_ROLE",
-            why="a pin may not allow more than the key declares, and not nothing",
-            expected=", ".join(key.roles),
-            got=", ".join(accepted),
-        )
-    return PinnedKey(key=key, label=label or key.name, roles=accepted)
+    """The user's name for the provider."""
+    what: str
+    """One phrase."""
+    changed: bool
+    """Whether the store holds something that it did not hold before."""
 
 
 class TrustStore:
-    """The keys that are accepted, in one folder.
+    """The providers that are accepted, in one folder, and what was seen of them.
 
-    Every question reads the file again, so a pin removed by another program
-    is gone at once.
+    All methods raise E_KEYFILE where the store is damaged or open to others, and
+    E_IO where it cannot be read or written; a change that fails changes nothing.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Use ``folder``; it need not exist, and is made when a key is added.
+    def __init__(self, place: Path | Memory) -> None:
+        """Use a folder; it need not exist, and is made when a key is added.
 
         Args:
-            folder: Where ``pins.json`` is.
+            place: Where ``pins.json`` and ``state.json`` are; or memory, see ``of``.
         """
-        self._folder = folder
+        self._records = place if isinstance(place, Memory) else Folder(place)
 
     @classmethod
     def default(cls) -> "TrustStore":
@@ -143,118 +73,275 @@ class TrustStore:
 
     @classmethod
     def of(cls, *keys: ProviderKey) -> "TrustStore":
-        """Return a store in memory that accepts exactly ``keys``, each for all its roles."""
-        return _MemoryStore(tuple(_pin(key, None, None) for key in keys))
+        """Return a store in memory that accepts exactly ``keys``, each for all its roles.
 
-    def list(self) -> tuple[PinnedKey, ...]:
-        """Return all pinned keys, sorted by label.
+        Args:
+            keys: In any order; those of one provider must follow each other.
 
         Raises:
-            KeyFileError: E_KEYFILE, the store is damaged or open to others.
-            StorageError: E_IO, the store cannot be read.
+            UntrustedKeyError: E_KEY_CHAIN, they do not.
         """
-        return tuple(sorted(self._read(), key=lambda pin: (pin.label, pin.fingerprint)))
+        ordered = sorted(keys, key=lambda key: (key.provider_id, key.serial))
+        chains = [tuple(chain) for _, chain in groupby(ordered, key=lambda key: key.provider_id)]
+        providers = (Provider(label=chain[-1].name, roles=chain[-1].roles, keys=chain) for chain in chains)
+        return cls(Memory(tuple(providers)))
+
+    # --- questions --------------------------------------------------------------------------
+
+    def providers(self) -> tuple[Provider, ...]:
+        """Return all accepted providers, sorted by label."""
+        return tuple(sorted(self._records.providers(), key=lambda provider: provider.label))
+
+    def provider(self, name: str) -> Provider:
+        """Return one accepted provider.
+
+        Args:
+            name: Its label, or the whole fingerprint of one of its keys.
+
+        Raises:
+            UntrustedKeyError: E_UNTRUSTED, no provider has this name.
+        """
+        return _named(self._records.providers(), name)
+
+    def list(self) -> tuple[PinnedKey, ...]:
+        """Return all keys of all accepted providers, sorted by label and serial."""
+        history = self._records.history()
+        return tuple(pin for found in self.providers() for pin in found.pins(history.revoked_keys(found.keys)))
 
     def find(self, hint: str) -> PinnedKey | None:
-        """Return the pinned key that a signature's hint names, if there is one.
+        """Return the key that a signature's hint names, if it is of an accepted provider.
+
+        Whether it may still be used, its fields ``revoked``, ``disputed`` and
+        ``retired_from`` tell.
 
         Args:
             hint: Hex SHA-256 of the key's PEM text (B-9).
+        """
+        return next((pin for pin in self.list() if pin.key.hint == hint), None)
+
+    def revocations(self, provider: Provider) -> tuple[Revocation, ...]:
+        """Return the lists and self-revocations that bind a provider."""
+        return self._records.history().in_force(provider.keys)
+
+    def last_seen(self, provider: Provider) -> tuple[Seen, ...]:
+        """Return the newest release of each bundle of a provider that was used (B-42)."""
+        seen = self._records.history().seen
+        return tuple(item for item in seen if item.provider_id == provider.provider_id)
+
+    def is_acknowledged(self, digest: str) -> bool:
+        """Tell whether the user accepted the terms of the bundle with this payload digest."""
+        return digest in self._records.history().acknowledged
+
+    def warnings(self, now: datetime) -> tuple[str, ...]:
+        """Return what the user should know about the store: W_STATE_RESET, W_REVOCATION_STALE (B-41, B-42)."""
+        lost = (
+            "providers are accepted, but the record of what was seen of them is gone: an older or withdrawn "
+            "bundle may go unnoticed until content-client trust update is run with their newest files (W_STATE_RESET)"
+        )
+        warnings = [lost] if self._records.history_lost() else []
+        history = self._records.history()
+        for provider in self.providers():
+            # The newest list speaks for all: it holds what was in those before.
+            newest = max(history.in_force(provider.keys), key=lambda item: item.number, default=None)
+            if newest and newest.next_update and newest.next_update < now:
+                warnings.append(
+                    f"{provider.label} promised a new revocation list by {format_time(newest.next_update)}: get it, "
+                    "and run content-client trust update with it (W_REVOCATION_STALE)"
+                )
+        return tuple(warnings)
+
+    def check_release(self, signer: PinnedKey, bundle: BundleInfo, digest: str) -> None:
+        """Ask whether a genuine bundle is too old, withdrawn, or not the one seen before (B-39, B-40, B-42).
+
+        Args:
+            signer: Whose signature it has, as ``find`` returned it.
+            bundle: From its manifest.
+            digest: Its payload digest.
 
         Raises:
-            KeyFileError: E_KEYFILE, the store is damaged or open to others.
-            StorageError: E_IO, the store cannot be read.
+            PolicyError: E_KEY_RETIRED, made after another key had taken over;
+                E_BUNDLE_REVOKED, the provider has withdrawn it.
+            RollbackError: E_ROLLBACK, an older sequence than was seen, or than
+                the provider allows; E_EQUIVOCATION, another bundle with a
+                sequence that was seen.
         """
-        return next((pin for pin in self._read() if pin.key.hint == hint), None)
+        provider, history = self.provider(signer.fingerprint), self._records.history()
+        _check_release(provider, history, signer, bundle, digest)
+
+    # --- changes ----------------------------------------------------------------------------
 
     def add(self, key: ProviderKey, *, label: str | None = None, roles: Sequence[Role] | None = None) -> PinnedKey:
-        """Pin a key. Who calls this has compared its fingerprint (B-34).
+        """Pin a key of any serial. Who calls this has compared its fingerprint (B-34).
 
-        Pinning the same key again replaces its label and roles.
+        Pinning the same key again replaces the label and the roles of its provider.
 
         Args:
             key: The provider's key.
-            label: The user's name for it; the provider's own when omitted.
+            label: The user's name for the provider; its own when omitted.
             roles: What to accept from it; all that it declares when omitted.
 
         Raises:
             UntrustedKeyError: E_KEY_ROLE, more roles than the key declares;
-                E_PROVIDER_MISMATCH, another key has this label.
-            KeyFileError: E_KEYFILE, the store is damaged or open to others.
-            StorageError: E_IO, the store cannot be written.
+                E_PROVIDER_MISMATCH, another provider has this label or key;
+                E_KEY_CHAIN, other keys of the provider are pinned;
+                E_KEY_FORK, the provider is in dispute.
+            PolicyError: E_KEY_REVOKED, the key has revoked itself.
         """
-        pin = _pin(key, label, roles)
-
-        def change(pins: tuple[PinnedKey, ...]) -> tuple[PinnedKey, ...]:
-            others = tuple(old for old in pins if old.fingerprint != pin.fingerprint)
-            if any(old.label == pin.label for old in others):
-                raise UntrustedKeyError(
-                    f"another key is already pinned as {pin.label}",
-                    code="E_PROVIDER_MISMATCH",
-                    why="two providers may have one name, and so may an impostor",
-                    fix="if both are genuine, pin this one with --label TEXT",
+        with self._records.lock():
+            providers, history = self._records.providers(), self._records.history()
+            reason = history.self_revoked(key)
+            if reason is not None:
+                raise problem(
+                    "E_KEY_REVOKED",
+                    why=f"the key has revoked itself: {reason}",
+                    fix="ask the provider by another channel for its present key",
+                    got=key.fingerprint,
                 )
-            return (*others, pin)
+            before = next((old for old in providers if old.provider_id == key.provider_id), None)
+            added = Provider(
+                label=label or key.name,
+                roles=key.roles if roles is None else tuple(roles),
+                keys=rotation.keys_with(before, key),
+            )
+            self._put_provider(added, providers)
+            return _pin(added, history, key.fingerprint)
 
-        self._change(change)
-        return pin
-
-    def remove(self, name: str) -> PinnedKey:
-        """Forget a key.
+    def remove(self, name: str) -> Provider:
+        """Forget a provider; what was seen of it, and what it revoked, is kept.
 
         Args:
-            name: Its label, or its whole fingerprint.
+            name: Its label, or the whole fingerprint of one of its keys.
 
         Returns:
             What was removed.
 
         Raises:
-            UntrustedKeyError: E_UNTRUSTED, no key has this name.
-            KeyFileError: E_KEYFILE, the store is damaged or open to others.
-            StorageError: E_IO, the store cannot be written.
+            UntrustedKeyError: E_UNTRUSTED, no provider has this name.
         """
-        removed: list[PinnedKey] = []
+        with self._records.lock():
+            providers = self._records.providers()
+            removed = _named(providers, name)
+            self._records.put_providers(tuple(old for old in providers if old is not removed))
+            return removed
 
-        def change(pins: tuple[PinnedKey, ...]) -> tuple[PinnedKey, ...]:
-            removed.extend(pin for pin in pins if name in {pin.label, pin.fingerprint})
-            return tuple(pin for pin in pins if pin not in removed)
+    def update(self, item: ProviderKey | SignedRevocation, *, now: datetime) -> Update:
+        """Take up a key file or a revocation of an accepted provider (B-38 to B-40).
 
-        self._change(change)
-        if not removed:
-            raise UntrustedKeyError(f"no pinned key is called {name}", fix="content-client trust list")
-        return removed[0]
+        Args:
+            item: What the file holds; whether it is genuine is found out here.
+            now: For the remark that a list is overdue already.
 
-    def _read(self) -> tuple[PinnedKey, ...]:
-        path = self._folder / _PINS
-        if not path.exists():
-            return ()
-        data = read_file(path, limit=MAX_JSON, private=True)
-        try:
-            return _parse_pins(data)
-        except ProtocolError as error:
-            raise problem(
-                "E_KEYFILE",
-                detail=f"{path} is damaged: {error}",
-                fix="move the file away and pin the keys again",
-            ) from error
+        Raises:
+            UntrustedKeyError: E_UNTRUSTED, of no accepted provider; E_KEY_CHAIN,
+                not endorsed by the key before it, or that one is not known;
+                E_KEY_FORK, the provider is, from now on or already, in dispute.
+            PolicyError: E_KEY_REVOKED, the key, or who signed for it, is revoked;
+                E_KEY_RETIRED, a list that the newest key did not sign.
+            RollbackError: E_REVOCATION_ROLLBACK, a list that is not newer than the
+                stored one, or leaves out something of it.
+            VerificationError: E_SIG_BAD, signed by none of the provider's keys.
+        """
+        with self._records.lock():
+            providers, history = self._records.providers(), self._records.history()
+            provider = next((old for old in providers if old.provider_id == item.provider_id), None)
+            if provider is None:
+                raise problem(
+                    "E_UNTRUSTED",
+                    why="the file is of a provider that is not accepted",
+                    fix="accept a key of the provider first, with content-client trust add",
+                )
+            if provider.disputed:
+                raise rotation.disputed(provider)
+            if isinstance(item, ProviderKey):
+                return self._follow(item, provider, providers, history)
+            return self._heed(item.open(provider.keys), provider, history, now)
 
-    def _change(self, change: Callable[[tuple[PinnedKey, ...]], tuple[PinnedKey, ...]]) -> None:
-        with storage_errors(self._folder):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with exclusive_lock(self._folder / _LOCK):
-            data = _dump_pins(change(self._read()))
-            with atomic_writer(self._folder / _PINS, mode=PRIVATE, overwrite=True) as stream:
-                stream.write(data)
+    def acknowledge(self, digest: str) -> None:
+        """Remember that the user accepted the terms of the bundle with this payload digest."""
+        with self._records.lock():
+            history = self._records.history()
+            if digest not in history.acknowledged:
+                self._records.put_history(history.with_acknowledged(digest))
+
+    def advance(self, signer: PinnedKey, bundle: BundleInfo, digest: str) -> None:
+        """Step 14: remember the release that is used; all that is stored is asked once more (B-42).
+
+        Args:
+            signer: Whose signature it has.
+            bundle: From its manifest.
+            digest: Its payload digest.
+
+        Raises:
+            UntrustedKeyError: E_UNTRUSTED or E_KEY_FORK, the provider was removed, or
+                is in dispute, since the bundle was verified.
+            PolicyError: E_KEY_REVOKED, or as ``check_release``.
+            RollbackError: As ``check_release``.
+        """
+        with self._records.lock():
+            provider, history = self.provider(signer.fingerprint), self._records.history()
+            if provider.disputed:
+                raise rotation.disputed(provider)
+            pin = _pin(provider, history, signer.fingerprint)
+            if pin.revoked is not None:
+                raise problem("E_KEY_REVOKED", why=f"the provider says: {pin.revoked}", got=pin.fingerprint)
+            _check_release(provider, history, pin, bundle, digest)
+            seen = Seen(
+                provider_id=provider.provider_id,
+                bundle_id=bundle.id,
+                sequence=bundle.sequence,
+                payload_sha256=digest,
+            )
+            if seen not in history.seen:
+                self._records.put_history(history.with_seen(seen))
+
+    def _follow(
+        self, key: ProviderKey, provider: Provider, providers: tuple[Provider, ...], history: History
+    ) -> Update:
+        own = {key.fingerprint} if history.self_revoked(key) is not None else set()
+        after = rotation.follow(provider, key, own | history.revoked_keys(provider.keys).keys())
+        if after is provider:
+            return Update(label=provider.label, what=f"nothing new in key {key.serial}", changed=False)
+        self._put_provider(after, providers)
+        if after.disputed:
+            raise rotation.disputed(after)
+        return Update(label=provider.label, what=f"key {key.serial} accepted", changed=True)
+
+    def _heed(self, revocation: Revocation, provider: Provider, history: History, now: datetime) -> Update:
+        name = f"revocation list {revocation.number}"
+        if revocation.number == 0:
+            name = f"revocation of key {revocation.signer.serial} by itself"
+        after = history.heed(revocation, provider.keys)
+        if after is history:
+            return Update(label=provider.label, what=f"nothing new in {name}", changed=False)
+        self._records.put_history(after)
+        overdue = revocation.next_update is not None and revocation.next_update < now
+        what = f"{name} accepted" + (", though a newer one is due" if overdue else "")
+        return Update(label=provider.label, what=what, changed=True)
+
+    def _put_provider(self, provider: Provider, providers: tuple[Provider, ...]) -> None:
+        others = tuple(old for old in providers if old.provider_id != provider.provider_id)
+        check_distinct((*others, provider))
+        self._records.put_providers((*others, provider))
 
 
-class _MemoryStore(TrustStore):
-    """A store without a folder."""
+def _pin(provider: Provider, history: History, fingerprint: str) -> PinnedKey:
+    pins = provider.pins(history.revoked_keys(provider.keys))
+    return next(pin for pin in pins if pin.fingerprint == fingerprint)
 
-    def __init__(self, pins: tuple[PinnedKey, ...]) -> None:
-        self._pins = pins
 
-    def _read(self) -> tuple[PinnedKey, ...]:
-        return self._pins
+def _named(providers: Sequence[Provider], name: str) -> Provider:
+    found = [provider for provider in providers if name in {provider.label, *provider.fingerprints}]
+    if not found:
+        raise UntrustedKeyError(f"no pinned key is called {name}", fix="content-client trust list")
+    return found[0]
 
-    def _change(self, change: Callable[[tuple[PinnedKey, ...]], tuple[PinnedKey, ...]]) -> None:
-        self._pins = change(self._pins)
+
+def _check_release(provider: Provider, history: History, signer: PinnedKey, bundle: BundleInfo, digest: str) -> None:
+    if signer.retired_from and bundle.created > signer.retired_from:
+        raise problem(
+            "E_KEY_RETIRED",
+            why=f"the bundle was made on {format_time(bundle.created)}, after another key had taken over",
+            expected=f"created by {format_time(signer.retired_from)}",
+            got=format_time(bundle.created),
+        )
+    history.check_release(provider.keys, bundle, digest)

@@ -1,21 +1,25 @@
-"""``content-client trust``: whose bundles are accepted on this machine (B-34 to B-37)."""
+"""``content-client trust``: whose bundles are accepted on this machine (B-34 to B-43)."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from content_client.cli.trust_files import identity, update
+from content_client.cli.trust_show import kinds, record_of_key, show_provider
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption, new_program
 from protocol.errors import UntrustedKeyError
+from protocol.pins import PinnedKey, Provider
 from protocol.provider import ProviderKey, read_provider_key
-from protocol.trust import PinnedKey, TrustStore
+from protocol.trust import TrustStore
 
 __all__ = ["trust"]
 
-trust = new_program("Accept, list and remove keys of style providers.")
+trust = new_program("Accept style providers, and keep up with their keys and revocations.")
 
 
 def _console(command: str, as_json: bool, quiet: bool, verbose: int, debug: bool) -> Console:
@@ -56,10 +60,13 @@ def _add(
                 fix="ask the provider for both again, by two different channels",
                 expected=fingerprint, got=key.fingerprint,
             )  # fmt: skip
-        pin = TrustStore.default().add(key, label=label)
-        console.say(f"accepted {pin.label} for {_kinds(pin)}")
+        store = TrustStore.default()
+        pin = store.add(key, label=label)
+        console.say(f"accepted {pin.label} for {kinds(pin)}")
         console.say(f"fingerprint  {pin.fingerprint}")
-        return _record(pin)
+        _warn_of_key(console, pin)
+        _warn(console, store)
+        return {**record_of_key(pin), "provider_id": pin.provider_id, "label": pin.label, "roles": list(pin.roles)}
 
     return run_command(console, action)
 
@@ -73,21 +80,79 @@ def _ask(console: Console, key: ProviderKey, file: Path) -> None:
         raise UntrustedKeyError("the key was not accepted", why="the question was not answered with yes", fix=advice)
 
 
+def _warn_of_key(console: Console, pin: PinnedKey) -> None:
+    """Say at once what would be found out with the first bundle only."""
+    if pin.revoked is not None:
+        console.warn(f"{pin.label} has revoked this key ({pin.revoked}): nothing that it signed is accepted")
+    if pin.retired_from:
+        console.warn(f"{pin.label} signs with another key since {pin.retired_from:%Y-%m-%d}")
+
+
+def _warn(console: Console, store: TrustStore) -> None:
+    for warning in store.warnings(datetime.now(UTC)):
+        console.warn(warning)
+
+
 @trust.command("list")
 def _list(
     as_json: JsonOption = False, quiet: QuietOption = False, verbose: VerboseOption = 0, debug: DebugOption = False
 ) -> int:
-    """List the accepted keys."""
+    """List the accepted providers, each with its newest key."""
     console = _console("list", as_json, quiet, verbose, debug)
 
     def action() -> Mapping[str, object]:
-        pins = TrustStore.default().list()
-        width = max((len(pin.label) for pin in pins), default=0)
-        for pin in pins:
-            console.say(f"{pin.label:<{width}}  {_kinds(pin):<12}  {pin.key.expires:%Y-%m-%d}  {pin.fingerprint}")
-        if not pins:
+        store = TrustStore.default()
+        chains = {provider.provider_id: provider for provider in store.providers()}
+        newest = {pin.provider_id: pin for pin in store.list()}  # the last one of each provider stays
+        width = max((len(pin.label) for pin in newest.values()), default=0)
+        for pin in newest.values():
+            marks = "  ".join(_marks(pin, len(chains[pin.provider_id].keys) - 1))
+            line = f"{pin.label:<{width}}  {kinds(pin):<12}  key {pin.key.serial}  {pin.key.expires:%Y-%m-%d}"
+            console.say(f"{line}  {pin.fingerprint}  {marks}".rstrip())
+        if not newest:
             console.say("no key is accepted yet")
-        return {"keys": [_record(pin) for pin in pins]}
+        _warn(console, store)
+        return {"providers": [_overview(chains[pin.provider_id], pin) for pin in newest.values()]}
+
+    return run_command(console, action)
+
+
+def _marks(pin: PinnedKey, retired: int) -> list[str]:
+    marks = {
+        "DISPUTED": pin.disputed,
+        "REVOKED": pin.revoked is not None,
+        "expired": pin.key.expires < datetime.now(UTC),
+        f"{retired} retired": retired > 0,
+    }
+    return [mark for mark, holds in marks.items() if holds]
+
+
+def _overview(provider: Provider, newest: PinnedKey) -> dict[str, object]:
+    return {
+        "label": provider.label, "roles": list(provider.roles), "provider_id": provider.provider_id,
+        **record_of_key(newest), "disputed": provider.disputed, "retired": len(provider.keys) - 1,
+    }  # fmt: skip
+
+
+@trust.command("show")
+def _show(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> int:
+    """Show all that is known of one accepted provider.
+
+    NAME is its label, or the whole fingerprint of one of its keys.
+    """
+    console = _console("show", as_json, quiet, verbose, debug)
+
+    def action() -> Mapping[str, object]:
+        store = TrustStore.default()
+        result = show_provider(console, store, store.provider(name))
+        _warn(console, store)
+        return result
 
     return run_command(console, action)
 
@@ -100,29 +165,27 @@ def _remove(
     verbose: VerboseOption = 0,
     debug: DebugOption = False,
 ) -> int:
-    """Stop accepting a key.
+    """Stop accepting a provider.
 
-    NAME is its label, or its whole fingerprint.
+    NAME is its label, or the whole fingerprint of one of its keys. What it has
+    revoked, and which of its bundles were used, is remembered.
     """
     console = _console("remove", as_json, quiet, verbose, debug)
 
     def action() -> Mapping[str, object]:
         if not name:
             raise ConfigError("no key is named", fix="content-client trust list")
-        pin = TrustStore.default().remove(name)
-        console.say(f"removed {pin.label}")
-        return _record(pin)
+        store = TrustStore.default()
+        removed = store.remove(name)
+        console.say(f"removed {removed.label}")
+        _warn(console, store)
+        return {
+            "label": removed.label, "provider_id": removed.provider_id, "fingerprints": list(removed.fingerprints)
+        }  # fmt: skip
 
     return run_command(console, action)
 
 
-def _kinds(pin: PinnedKey) -> str:
-    names = {"style": "styles", "adapter": "own adapters"}
-    return " and ".join(names[role] for role in pin.roles)
-
-
-def _record(pin: PinnedKey) -> dict[str, object]:
-    return {
-        "label": pin.label, "fingerprint": pin.fingerprint, "provider_id": pin.provider_id,
-        "roles": list(pin.roles), "expires": pin.key.expires.isoformat(),
-    }  # fmt: skip
+trust.command("update")(update)
+trust.command("identity")(identity)
+trust.command("keygen", hidden=True)(identity)

@@ -25,6 +25,13 @@ def test_what_is_written_reads_back(value: Json) -> None:
     assert same_json(parse_json(dump_json(value)), value)
 
 
+def test_nothing_is_written_that_is_too_long_to_be_read_back() -> None:
+    text = "x" * MAX_JSON
+    with pytest.raises(MalformedBundleError, match="longer than"):
+        dump_json(text)
+    assert len(dump_json(text, limit=MAX_JSON + 2)) == MAX_JSON + 2
+
+
 @given(st.dictionaries(KEYS, SCALARS, max_size=6))
 def test_key_order_does_not_matter(value: dict[str, Json]) -> None:
     assert dump_json(dict(reversed(value.items()))) == dump_json(value)

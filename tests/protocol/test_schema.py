@@ -31,6 +31,11 @@ class Outer:
     digest: Hex64 | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    text: Annotated[str, Bound(longest=5000)]
+
+
 GOOD: dict[str, Json] = {
     "name": "n",
     "text": "",
@@ -51,6 +56,13 @@ def test_decode_and_encode_are_inverse() -> None:
     assert outer.digest is None
     assert encode(outer) == GOOD
     assert encode(decode(Outer, {**GOOD, "digest": "0" * 64}, member="m")) == {**GOOD, "digest": "0" * 64}
+
+
+def test_own_bound_stands_in_place_of_the_plain_one() -> None:
+    assert decode(Document, {"text": "x" * 5000}, member="m").text == "x" * 5000
+    for text in ("x" * 5001, "a\x1b[2J", 1):
+        with pytest.raises(MalformedBundleError):
+            decode(Document, {"text": text}, member="m")
 
 
 def test_whole_number_is_a_float_where_one_is_asked_for() -> None:

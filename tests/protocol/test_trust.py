@@ -1,14 +1,14 @@
-"""Pinned keys (B-34, B-37, B-43)."""
+"""Accepting providers, asking about them, and forgetting them (B-34, B-37, B-43)."""
 
-import json
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import pytest
-from bundlekit import CLIENT, OTHER, OTHER_KEY, STUDIO, provider_key
+from bundlekit import CLIENT, EXPIRES, OTHER, OTHER_KEY, STUDIO, STUDIO_KEY, provider_key
+from trustkit import DIGEST, OTHER_DIGEST, SECOND, SECOND_KEY, THIRD, forged
 
-from protocol.errors import KeyFileError, StorageError, UntrustedKeyError
+from protocol.errors import KeyFileError, UntrustedKeyError
 from protocol.trust import TrustStore, config_folder
 
 
@@ -32,16 +32,6 @@ def test_pin_is_found_by_its_hint(store: TrustStore, tmp_path: Path) -> None:
     assert (pin.fingerprint, pin.provider_id) == (STUDIO.fingerprint, STUDIO.provider_id)
     assert pin.public_key.public_numbers() == STUDIO.public_key.public_numbers()
     assert store.find(OTHER.hint) is None
-
-
-def test_store_is_private(store: TrustStore, tmp_path: Path) -> None:
-    store.add(STUDIO)
-    pins = tmp_path / "trust" / "pins.json"
-    assert pins.stat().st_mode & 0o777 == 0o600
-    assert pins.parent.stat().st_mode & 0o777 == 0o700
-    pins.chmod(0o644)
-    with pytest.raises(KeyFileError, match="open to others"):
-        store.list()
 
 
 def test_pin_allows_no_more_than_the_key_declares(store: TrustStore) -> None:
@@ -72,13 +62,58 @@ def test_one_label_for_one_key(store: TrustStore) -> None:
 def test_remove(store: TrustStore, name: str) -> None:
     store.add(STUDIO)
     store.add(OTHER)
-    assert store.remove(name).key == STUDIO
+    assert store.remove(name).keys == (STUDIO,)
     assert store.find(STUDIO.hint) is None
     assert store.find(OTHER.hint) is not None
     with pytest.raises(UntrustedKeyError, match="no pinned key"):
         store.remove(name)
     with pytest.raises(UntrustedKeyError):
         store.remove(OTHER.fingerprint[:20])  # B-35: never shortened for a decision
+
+
+def test_label_is_not_taken_for_the_fingerprint_of_another(store: TrustStore) -> None:
+    store.add(STUDIO)
+    for label in (STUDIO.fingerprint, STUDIO.provider_id):
+        with pytest.raises(UntrustedKeyError) as caught:
+            store.add(OTHER, label=label)
+        assert caught.value.code == "E_PROVIDER_MISMATCH"
+    store.add(OTHER, label=OTHER.fingerprint)
+    assert store.provider(OTHER.fingerprint).keys == (OTHER,)
+
+
+def test_one_key_speaks_for_one_provider(store: TrustStore) -> None:
+    store.add(SECOND)
+    with pytest.raises(UntrustedKeyError, match="for another provider"):
+        store.add(provider_key(SECOND_KEY, name="its own"))
+
+
+def test_renewed_record_of_a_key_takes_its_place(store: TrustStore) -> None:
+    store.add(STUDIO, label="nord")
+    longer = provider_key(STUDIO_KEY, expires=EXPIRES + timedelta(days=365))
+    store.add(longer, label="nord")
+    assert [pin.key.expires for pin in store.list()] == [longer.expires]
+
+
+def test_record_that_breaks_the_chain_takes_no_place(store: TrustStore) -> None:
+    store.add(STUDIO)
+    for key in (SECOND, THIRD):
+        store.update(key, now=EXPIRES)
+    with pytest.raises(UntrustedKeyError) as caught:
+        store.add(forged(SECOND, SECOND_KEY))
+    assert caught.value.code == "E_KEY_CHAIN"
+    store.add(SECOND)
+    assert [pin.key for pin in store.list()] == [STUDIO, SECOND, THIRD]
+
+
+def test_acknowledgement_is_of_one_bundle(store: TrustStore, tmp_path: Path) -> None:
+    assert not store.is_acknowledged(DIGEST)
+    store.acknowledge(DIGEST)
+    store.acknowledge(DIGEST)
+    assert TrustStore(tmp_path / "trust").is_acknowledged(DIGEST)
+    assert not store.is_acknowledged(OTHER_DIGEST)
+    with pytest.raises(KeyFileError, match="no state can look like this"):
+        store.acknowledge("everything")
+    assert store.is_acknowledged(DIGEST)
 
 
 def test_label_that_could_not_be_read_back_is_refused(store: TrustStore) -> None:
@@ -88,40 +123,12 @@ def test_label_that_could_not_be_read_back_is_refused(store: TrustStore) -> None
     assert [pin.label for pin in store.list()] == ["Studio"]
 
 
-def edited(text: str, **changes: Any) -> str:
-    return json.dumps({**json.loads(text), **changes})
-
-
-@pytest.mark.parametrize(
-    "damage", ["empty", "cut", "unknown field", "other format", "forged key", "bad role", "more roles"]
-)
-def test_damaged_store_refuses_everything(store: TrustStore, tmp_path: Path, damage: str) -> None:
-    store.add(CLIENT)
-    path = tmp_path / "trust" / "pins.json"
-    text = path.read_text()
-    entry = json.loads(text)["pins"][0]
-    forged = entry["key"].replace('"sig":"MEU', '"sig":"MEQ').replace('"sig":"MEY', '"sig":"MEU')
-    path.write_text(
-        {
-            "empty": "",
-            "cut": text[:-5],
-            "unknown field": edited(text, extra=1),
-            "other format": edited(text, format="mdfy-pins/2"),
-            "forged key": edited(text, pins=[{**entry, "key": forged[:-20] + forged[-19:]}]),
-            "bad role": edited(text, pins=[{**entry, "roles": ["root"]}]),
-            "more roles": edited(text, pins=[{**entry, "roles": ["adapter", "style"]}]),
-        }[damage]
-    )
-    with pytest.raises(KeyFileError, match="is damaged"):
-        store.find(CLIENT.hint)
-    with pytest.raises(KeyFileError):
-        store.add(STUDIO)  # nothing is lost by writing over it
-
-
-def test_unwritable_folder(tmp_path: Path) -> None:
-    (tmp_path / "trust").write_bytes(b"")  # a file where the folder should be
-    with pytest.raises(StorageError):
-        TrustStore(tmp_path / "trust").add(STUDIO)
+def test_store_in_memory_takes_whole_chains_only() -> None:
+    store = TrustStore.of(THIRD, CLIENT, STUDIO, SECOND)
+    assert [pin.key.serial for pin in store.list()] == [1, 2, 3, 1]
+    with pytest.raises(UntrustedKeyError) as caught:
+        TrustStore.of(STUDIO, THIRD)
+    assert caught.value.code == "E_KEY_CHAIN"
 
 
 def test_store_in_memory_accepts_exactly_its_keys() -> None:

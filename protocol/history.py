@@ -1,0 +1,242 @@
+"""What was seen, agreed to and taken back: the file ``state.json`` (B-40 to B-42).
+
+Rules kept here: of each bundle id the newest release is remembered (B-42); a list
+of revocations replaces the one before only if its number is higher and it holds
+all of it; a key that revoked itself stays revoked (B-40). Nothing of this is tied
+to a pin: it is kept when a provider is removed, so that removing and pinning
+again takes nothing back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from protocol.canonical import dump_json, parse_json
+from protocol.errors import MalformedBundleError, problem
+from protocol.manifest import BundleInfo
+from protocol.provider import ProviderKey
+from protocol.revocation import MAX_REVOCATION, Revocation, SignedRevocation
+from protocol.schema import Bound, Hex64, Positive, decode, encode
+
+__all__ = ["MAX_STATE", "History", "Seen", "dump_history", "parse_history"]
+
+MAX_STATE = 16 << 20
+"""Most bytes of ``state.json``."""
+
+_NAME = "state.json"
+_Uuid = Annotated[str, Bound(pattern=r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The newest release of a bundle that was used (B-42)."""
+
+    provider_id: Hex64
+    bundle_id: _Uuid
+    sequence: Positive
+    payload_sha256: Hex64
+    """Which of all releases with this sequence it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Contents of ``state.json``; methods that change something return a new one."""
+
+    seen: tuple[Seen, ...] = ()
+    """One entry per provider and bundle."""
+    acknowledged: tuple[str, ...] = ()
+    """Payload digests of the bundles whose terms the user accepted."""
+    revocations: tuple[Revocation, ...] = ()
+    """Of each provider the newest list, and every key that revoked itself."""
+
+    def last_seen(self, provider_id: str, bundle_id: str) -> Seen | None:
+        """Return the newest release of a bundle that was used, if there is one."""
+        return next((seen for seen in self.seen if _place(seen) == (provider_id, bundle_id)), None)
+
+    def with_seen(self, seen: Seen) -> "History":
+        """Remember a release in place of the one before."""
+        others = tuple(old for old in self.seen if _place(old) != _place(seen))
+        return replace(self, seen=(*others, seen))
+
+    def with_acknowledged(self, digest: str) -> "History":
+        """Remember that the user accepted the terms of a bundle."""
+        return replace(self, acknowledged=(*self.acknowledged, digest))
+
+    def in_force(self, keys: Sequence[ProviderKey]) -> tuple[Revocation, ...]:
+        """Return what binds a provider with these keys.
+
+        That is what one of them has signed, and what was signed by a key from
+        before the first of them. A key of another branch, after a dispute was
+        settled (B-38), does not speak for the provider.
+
+        Args:
+            keys: The keys of one provider, by serial, at least one.
+        """
+        own, first = {key.fingerprint for key in keys}, keys[0]
+        return tuple(
+            revocation
+            for revocation in self.revocations
+            if revocation.provider_id == first.provider_id
+            and (revocation.signer.fingerprint in own or revocation.signer.serial < first.serial)
+        )
+
+    def revoked_keys(self, keys: Sequence[ProviderKey]) -> dict[str, str]:
+        """Return fingerprint and reason of each key that is revoked for a provider with ``keys``."""
+        return {name: why for revocation in self.in_force(keys) for name, why in revocation.keys.items()}
+
+    def self_revoked(self, key: ProviderKey) -> str | None:
+        """Return why ``key`` revoked itself, if it did."""
+        own = (revocation for revocation in self.in_force([key]) if revocation.number == 0)
+        return next((item.keys[key.fingerprint] for item in own if key.fingerprint in item.keys), None)
+
+    def check_release(self, keys: Sequence[ProviderKey], bundle: BundleInfo, digest: str) -> None:
+        """Ask whether a bundle is withdrawn, too old, or not the one seen before (B-40, B-42).
+
+        Args:
+            keys: All keys of the provider, by serial.
+            bundle: From its manifest.
+            digest: Its payload digest.
+
+        Raises:
+            PolicyError: E_BUNDLE_REVOKED.
+            RollbackError: E_ROLLBACK, E_EQUIVOCATION.
+        """
+        binding = self.in_force(keys)
+        for item in binding:
+            if digest in item.bundles:
+                raise problem("E_BUNDLE_REVOKED", detail=item.bundles[digest], got=digest)
+        floor = max((item.min_sequence.get(bundle.id, 0) for item in binding), default=0)
+        if bundle.sequence < floor:
+            why = "the provider's revocation list allows no older one"
+            raise problem("E_ROLLBACK", why=why, expected=str(floor), got=str(bundle.sequence))
+        seen = self.last_seen(keys[0].provider_id, bundle.id)
+        if seen and bundle.sequence < seen.sequence:
+            raise problem("E_ROLLBACK", expected=str(seen.sequence), got=str(bundle.sequence))
+        if seen and bundle.sequence == seen.sequence and digest != seen.payload_sha256:
+            why = "two different bundles have one sequence number"
+            raise problem("E_EQUIVOCATION", why=why, expected=str(seen.sequence), got=str(bundle.sequence))
+
+    def heed(self, revocation: Revocation, keys: Sequence[ProviderKey]) -> "History":
+        """Take up a revocation (B-40).
+
+        Args:
+            revocation: Signed by one of ``keys``.
+            keys: All keys of the provider, by serial.
+
+        Returns:
+            The history itself where there is nothing new in it.
+
+        Raises:
+            PolicyError: E_KEY_RETIRED, a list that the newest key did not sign;
+                E_KEY_REVOKED, the newest key may not speak any more.
+            RollbackError: E_REVOCATION_ROLLBACK, not newer than the stored list,
+                or not holding all of it.
+        """
+        if revocation.number == 0:
+            known = self.self_revoked(revocation.signer) is not None
+            return self if known else replace(self, revocations=(*self.revocations, revocation))
+        lists = tuple(earlier for earlier in self.in_force(keys) if earlier.number)
+        if revocation in lists:
+            return self
+        _check_signer(revocation, keys[-1], self.revoked_keys(keys))
+        for earlier in lists:
+            _check_newer(revocation, earlier)
+        kept = tuple(old for old in self.revocations if old not in lists)
+        return replace(self, revocations=(*kept, revocation))
+
+
+def _place(seen: Seen) -> tuple[str, str]:
+    return seen.provider_id, seen.bundle_id
+
+
+def _check_signer(revocation: Revocation, newest: ProviderKey, revoked: dict[str, str]) -> None:
+    signer = revocation.signer
+    if signer.fingerprint != newest.fingerprint:
+        raise problem(
+            "E_KEY_RETIRED",
+            why="only the provider's newest key may sign a list of revocations",
+            fix="ask the provider for a list that the newest key has signed",
+            expected=newest.fingerprint,
+            got=signer.fingerprint,
+        )
+    if signer.fingerprint in revoked:
+        raise problem(
+            "E_KEY_REVOKED",
+            why=f"the provider says: {revoked[signer.fingerprint]}",
+            fix="ask the provider by another channel how to go on",
+            got=signer.fingerprint,
+        )
+
+
+def _check_newer(revocation: Revocation, earlier: Revocation) -> None:
+    if revocation.number <= earlier.number:
+        raise problem("E_REVOCATION_ROLLBACK", expected=f"a number above {earlier.number}", got=str(revocation.number))
+    if not revocation.contains(earlier):
+        raise problem(
+            "E_REVOCATION_ROLLBACK",
+            why=f"list {revocation.number} leaves out something that list {earlier.number} has revoked",
+            fix="tell the provider",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """One revocation of ``state.json``, with the key that it was accepted from."""
+
+    document: Annotated[str, Bound(longest=MAX_REVOCATION)]
+    """Of the ``.mdfyrev`` file; its signature is checked whenever it is read."""
+    signer: Annotated[str, Bound(longest=16384)]
+    """Of the ``.mdfykey`` file: the pin may be gone, and the revocation still has to be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StateFile:
+    """Contents of ``state.json``."""
+
+    seen: tuple[Seen, ...]
+    acknowledged: tuple[Hex64, ...]
+    revocations: tuple[_Entry, ...]
+    format: Literal["mdfy-state/1"] = "mdfy-state/1"
+
+
+def parse_history(data: bytes) -> History:
+    """Read what ``dump_history`` wrote.
+
+    Raises:
+        ProtocolError: It is damaged in any way; the class tells how.
+    """
+    file = decode(_StateFile, parse_json(data, limit=MAX_STATE, member=_NAME), member=_NAME)
+    if len(set(map(_place, file.seen))) != len(file.seen):
+        raise problem("E_MANIFEST", member=_NAME, detail="itself: one bundle stands there twice")
+    return History(
+        seen=file.seen, acknowledged=file.acknowledged, revocations=tuple(map(_parse_entry, file.revocations))
+    )
+
+
+def _parse_entry(entry: _Entry) -> Revocation:
+    signer = ProviderKey.from_json(parse_json(entry.signer.encode("utf-8"), member=_NAME), source=_NAME)
+    return SignedRevocation.from_text(entry.document, source=_NAME).open([signer])
+
+
+def dump_history(history: History) -> bytes:
+    """Return the contents of ``state.json``.
+
+    Raises:
+        KeyFileError: E_KEYFILE, they could not be read back: a value is no digest,
+            or there is too much of them.
+    """
+    entries = tuple(
+        _Entry(
+            document=revocation.signed.to_text(),
+            signer=dump_json(revocation.signer.envelope.to_json()).decode("utf-8"),
+        )
+        for revocation in history.revocations
+    )
+    file = _StateFile(seen=history.seen, acknowledged=history.acknowledged, revocations=entries)
+    try:
+        data = dump_json(encode(file), limit=MAX_STATE)
+        parse_history(data)  # what could not be read back would lock the store
+    except MalformedBundleError as error:
+        detail = f"no state can look like this: {error}"
+        raise problem("E_KEYFILE", detail=detail, fix="check what was to be remembered") from error
+    return data
