@@ -23,11 +23,15 @@ from modify_fl.data import ImageSet, load_images, to_uint8
 from modify_fl.events import TrainingEvent
 from modify_fl.faces.decode import save_png
 from modify_fl.options import run_folder
+from modify_fl.passphrase import Ask
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.sheet import contact_sheet
 from modify_fl.style import Style
 from modify_fl.training.runtime import resolve
 from modify_fl.training.stylization import adapt, adapt_to_photo
+from protocol.encryption import Identity
+from protocol.provider import ProviderKey
+from protocol.signing import PrivateKey
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
 
@@ -58,6 +62,8 @@ class Adaptation:
     """The adapter, or the folder of the pictures."""
     overwrite: bool
     """Whether results may be replaced."""
+    ask: Ask
+    """Asks for the passphrase of this client's adapter key, if it has one."""
 
     def nets(self) -> PerceptualNets:
         """Return LPIPS and the face network, where found, on the device of the run."""
@@ -65,20 +71,26 @@ class Adaptation:
         return PerceptualNets.find(require=self.require, device=device)
 
 
-def load(bundle: Path, photos: str | Path, console: Console) -> tuple[LoadedStyle, ImageSet]:
+def load(
+    bundle: Path, photos: str | Path, console: Console, *, identity: Identity | None, record: bool
+) -> tuple[LoadedStyle, ImageSet]:
     """Verify the style, then read the photos.
 
     Args:
         bundle: The ``.mdfy`` file.
         photos: A folder, a ZIP file or a named data set.
         console: Names every photo that cannot be read.
+        identity: The user's own age identity.
+        record: Whether the release counts as used; not in a dry run (U-34).
 
     Raises:
         ProtocolError: Verification failed; no photo was touched.
         DataError: The photos cannot be used.
     """
-    with open_bundle(bundle, trust=TrustStore.default(), now=datetime.now(UTC)) as verified:
-        style = load_style(verified)
+    with open_bundle(bundle, trust=TrustStore.default(), now=datetime.now(UTC), identity=identity) as verified:
+        style = load_style(verified, record=record)
+    for warning in style.bundle.warnings:
+        console.warn(warning)
     images = load_images(photos, resolution=style.network.resolution, look="photo")
     for name, reason in images.skipped:
         console.warn(f"{name} left out: {reason}")
@@ -104,6 +116,7 @@ def adapt_encoder(
     Returns:
         Result of the command.
     """
+    key, provider = adapter_identity(TrustStore.default(), task.ask)  # now, when somebody is there to answer
     folder = run_folder(task.out)
     with MetricsLog(folder / "metrics.jsonl", fresh=fresh) as metrics:
 
@@ -116,7 +129,6 @@ def adapt_encoder(
             runtime=task.runtime, nets=task.nets(), folder=folder, emit=emit, fresh=fresh,
             deliver=_deliver(task, pictures) if pictures else None,
         )  # fmt: skip
-    key, provider = adapter_identity(TrustStore.default())
     digest = write_adapter(task.out, adapted, style=task.style, key=key, provider=provider, overwrite=task.overwrite)
     summary = adapted.summary
     console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.1f} MB, stays on this machine)")
@@ -162,6 +174,7 @@ def adapt_photos(task: Adaptation, *, keep: bool, console: Console) -> Mapping[s
     sheet, results = task.out / f"{SHEET}.png", task.out / "results.jsonl"
     pictures = [task.out / name for name in names]
     refuse_existing([*pictures, *adapters, sheet, results], overwrite=task.overwrite)
+    signer = adapter_identity(TrustStore.default(), task.ask) if keep else None
     compute, nets = resolve(task.runtime), task.nets()
     console.note(f"computing on {compute}")
     for warning in nets.warnings:
@@ -172,8 +185,8 @@ def adapt_photos(task: Adaptation, *, keep: bool, console: Console) -> Mapping[s
         done = adapt_to_photo(task.style, photo, config=task.config, seed=task.seed, compute=compute, nets=nets)
         after = _paint(task.style, done, photo)
         save_png(to_uint8(after)[0], picture)
-        if keep:
-            _keep(task, done, adapters[index])
+        if signer:
+            _keep(task, done, adapters[index], *signer)
         if len(rows) < _SHEET_ROWS:
             rows.append((photo, Style(task.style).reconstruct(photo), after))
         console.note(f"{names[index]}: loss {done.first_loss:.3f} to {done.last_loss:.3f}")
@@ -199,8 +212,7 @@ def _paint(style: LoadedStyle, done: PhotoAdapted, photo: Tensor) -> Tensor:
     return Style(style, done.encoder).reconstruct(photo)
 
 
-def _keep(task: Adaptation, done: PhotoAdapted, path: Path) -> None:
-    key, provider = adapter_identity(TrustStore.default())
+def _keep(task: Adaptation, done: PhotoAdapted, path: Path, key: PrivateKey, provider: ProviderKey) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_adapter(path, done.adapted, style=task.style, key=key, provider=provider, overwrite=task.overwrite)
 

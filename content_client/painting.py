@@ -19,6 +19,7 @@ from modify_fl.faces.decode import fit_square, read_picture, save_png
 from modify_fl.sheet import contact_sheet
 from modify_fl.style import Style
 from modify_fl.training.runtime import resolve
+from protocol.encryption import Identity
 from protocol.trust import TrustStore
 
 __all__ = ["Painter", "load_style"]
@@ -31,19 +32,26 @@ Pixels = NDArray[np.uint8]
 Rows = list[tuple[str, list[Pixels]]]
 
 
-def load_style(bundle: Path, adapter: Path | None, threads: int | None) -> Style:
+def load_style(
+    bundle: Path, adapter: Path | None, threads: int | None, *, identity: Identity | None, console: Console
+) -> Style:
     """Verify and load a style from the user's trust store, computing on the CPU (M-40).
 
     Args:
         bundle: The ``.mdfy`` file.
         adapter: An ``.mdfa`` file made for it, if any.
         threads: Compute threads; the cores this process may use if none.
+        identity: The user's own age identity.
+        console: Says what is wrong with the trust store, if anything is.
 
     Raises:
         ProtocolError: Verification failed; nothing was loaded.
     """
     resolve(Runtime(device="cpu", threads=threads, precision="fp32"))
-    return Style.load(bundle, trust=TrustStore.default(), adapter=adapter)
+    style = Style.load(bundle, trust=TrustStore.default(), adapter=adapter, identity=identity)
+    for warning in style.loaded.bundle.warnings:
+        console.warn(warning)
+    return style
 
 
 @dataclass(kw_only=True)

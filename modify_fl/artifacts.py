@@ -17,7 +17,7 @@ from modify_fl.networks.discriminator import Discriminator
 from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import NetRecord
 from protocol.manifest import Manifest
-from protocol.verify import VerifiedBundle
+from protocol.verified import Verification
 
 __all__ = ["Adapted", "Encapsulated", "LoadedStyle", "Mode", "PhotoAdapted", "TrainingSummary"]
 
@@ -72,8 +72,8 @@ class LoadedStyle:
     """Sizes of the networks."""
     critic: CriticConfig
     """How the critic was trained, kept in stage 2 (M-33)."""
-    bundle: VerifiedBundle
-    """Where they came from; its file may be closed by now."""
+    bundle: Verification
+    """Where they came from: the signed facts, without a second copy of the weights."""
 
     @property
     def manifest(self) -> Manifest:

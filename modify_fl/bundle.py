@@ -8,8 +8,8 @@ built by this package from a bounded configuration (P-6).
 import copy
 import platform
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -81,6 +81,12 @@ class Release:
     """Rises with every release of one bundle id (B-42)."""
     bundle_id: str | None = None
     """UUID of the style; a new one unless given."""
+    supersedes: str | None = None
+    """Payload digest of the release that this one replaces."""
+    created: datetime | None = None
+    """When it was made, UTC, whole seconds; now unless given (reproducible builds)."""
+    usage: Usage = field(default_factory=Usage)
+    """What the provider allows, and whom the bundle is addressed to (B-27)."""
     evaluation: tuple[Figure, ...] = ()
     """Measured figures (M-48)."""
 
@@ -89,7 +95,14 @@ class Release:
 
 
 def write_style_bundle(
-    path: Path, result: Encapsulated, *, release: Release, key: PrivateKey, provider: ProviderKey, overwrite: bool
+    path: Path,
+    result: Encapsulated,
+    *,
+    release: Release,
+    key: PrivateKey,
+    provider: ProviderKey,
+    recipients: Sequence[str] = (),
+    overwrite: bool,
 ) -> str:
     """Pack, sign and verify a style bundle.
 
@@ -99,6 +112,7 @@ def write_style_bundle(
         release: What the provider says about it.
         key: The provider's private key.
         provider: The public half with its names.
+        recipients: ``age1...`` lines to encrypt the file to; nobody: it is not encrypted.
         overwrite: Whether an existing file is replaced.
 
     Returns:
@@ -118,7 +132,7 @@ def write_style_bundle(
     audit = MemorisationAudit(status="not measured", critic_shipped=True)
     manifest = Manifest(
         kind="style-bundle",
-        bundle=_bundle_info(release.name, release.bundle_id, release.version, release.sequence),
+        bundle=_release_info(release),
         provider=provider.info(),
         model=ModelInfo(
             architecture=ARCHITECTURE, parameters=parameters, precision="float32",
@@ -129,14 +143,15 @@ def write_style_bundle(
         selftest=_selftest(model, network),
         style=StyleInfo(name=release.name, description=release.description),
         licence=Licence(model=release.model_licence, dataset=release.dataset_licence),
-        usage=Usage(),
+        usage=release.usage,
         privacy=_privacy("style-bundle", _band(release.images), release.style_data, audit),
         provenance=_provenance(result.summary, result.preset.name, network.style_rows),
         evaluation=release.evaluation,
     )  # fmt: skip
     return write_bundle(
-        path, manifest=manifest, members=members, abs_max=bounds, key=key, provider=provider, overwrite=overwrite
-    )
+        path, manifest=manifest, members=members, abs_max=bounds, key=key, provider=provider, recipients=recipients,
+        overwrite=overwrite,
+    )  # fmt: skip
 
 
 def write_adapter(
@@ -163,7 +178,7 @@ def write_adapter(
     base = style.manifest
     manifest = Manifest(
         kind="encoder-adapter",
-        bundle=_bundle_info(f"adapter for {base.bundle.name}", None, "1.0.0", 1),
+        bundle=_bundle_info(f"adapter for {base.bundle.name}", _today()),
         provider=provider.info(),
         base=BaseInfo(bundle_id=base.bundle.id, payload_sha256=style.digest, sequence=base.bundle.sequence),
         release="local-only",
@@ -197,11 +212,23 @@ def _pack(parts: Mapping[str, Mapping[str, Tensor]]) -> tuple[dict[str, bytes], 
     return {n: to_bytes(t) for n, t in files.items()}, {n: abs_max(t) for n, t in files.items()}
 
 
-def _bundle_info(name: str, bundle_id: str | None, version: str, sequence: int) -> BundleInfo:
-    created = datetime.now(UTC).replace(microsecond=0)
+def _today() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _bundle_info(name: str, created: datetime) -> BundleInfo:
+    """Describe the first release of something new."""
     return BundleInfo(
-        id=bundle_id or str(uuid.uuid4()), name=name, version=version, sequence=sequence,
-        created=created, not_before=created, expires=created + _LIFE,
+        id=str(uuid.uuid4()), name=name, version="1.0.0", sequence=1, created=created, not_before=created,
+        expires=created + _LIFE,
+    )  # fmt: skip
+
+
+def _release_info(release: Release) -> BundleInfo:
+    info = _bundle_info(release.name, release.created or _today())
+    return replace(
+        info, id=release.bundle_id or info.id, version=release.version, sequence=release.sequence,
+        supersedes=release.supersedes,
     )  # fmt: skip
 
 
@@ -242,17 +269,21 @@ def _band(images: int) -> str:
 # Reading ----------------------------------------------------------------------
 
 
-def load_style(bundle: VerifiedBundle) -> LoadedStyle:
+def load_style(bundle: VerifiedBundle, *, record: bool = True) -> LoadedStyle:
     """Turn a verified style bundle into networks (B-25 steps 13 and 14).
+
+    Its sequence is recorded as seen once everything was found right.
 
     Args:
         bundle: Went through steps 1 to 12.
+        record: False for a trial that must leave no trace; step 14 is left out.
 
     Returns:
         Frozen networks in evaluation mode on the CPU.
 
     Raises:
-        PolicyError: It is an adapter, not a style.
+        PolicyError: It is an adapter, not a style; or a later release was used
+            meanwhile.
         TensorError: A tensor is missing, has another shape or holds values
             that are not allowed, or the self-test failed.
         MalformedBundleError: The configuration is not one this package builds.
@@ -275,11 +306,13 @@ def load_style(bundle: VerifiedBundle) -> LoadedStyle:
         discriminator.eval().requires_grad_(requires_grad=False)
     model.eval().requires_grad_(requires_grad=False)
     _check_selftest(model, network, manifest)
-    return LoadedStyle(model=model, discriminator=discriminator, network=network, critic=critic, bundle=bundle)
+    if record:
+        bundle.record_use()
+    return LoadedStyle(model=model, discriminator=discriminator, network=network, critic=critic, bundle=bundle.facts())
 
 
 def load_adapter(bundle: VerifiedBundle, style: LoadedStyle) -> nn.Module:
-    """Return E' of a verified adapter on top of its base bundle (B-18).
+    """Return E' of a verified adapter on top of its base bundle (B-18, B-25 steps 13 and 14).
 
     Args:
         bundle: The adapter; went through steps 1 to 12.
@@ -299,6 +332,7 @@ def load_adapter(bundle: VerifiedBundle, style: LoadedStyle) -> nn.Module:
     for file in bundle.manifest.model.weights:
         state |= {name.removeprefix("encoder."): value for name, value in read_weights(bundle, file).items()}
     encoder.load_state_dict(state)
+    bundle.record_use()
     return encoder.eval().requires_grad_(requires_grad=False)
 
 

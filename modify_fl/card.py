@@ -5,82 +5,87 @@ signature over it was checked: ``inspect`` marks every line as unverified unless
 it was (B-44), and never says "valid".
 """
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from modify_fl.console import Console
+from modify_fl.errors import ConfigError
+from protocol.card import model_card
+from protocol.encryption import Identity
 from protocol.errors import ProtocolError
-from protocol.manifest import DpStatement, Figure, LossNet, Manifest
+from protocol.manifest import DpStatement, Figure, LossNet, Manifest, Usage
 from protocol.schema import encode
 from protocol.trust import TrustStore
-from protocol.verify import inspect_bundle, open_bundle
+from protocol.verify import inspect_bundle, verify_bundle
 
-__all__ = ["card_lines", "inspect_file", "verify_file"]
+__all__ = ["FORMS", "card_lines", "inspect_file"]
+
+FORMS = ("card", "json", "hf-card")
+"""How a manifest can be shown: lines for people, itself, or the model card for Hugging Face (B-21)."""
 
 _LABEL_WIDTH = 14
 _UNVERIFIED = "unverified  "
 
 
-def verify_file(console: Console, path: Path, *, trust: TrustStore, now: datetime) -> Mapping[str, object]:
-    """Run steps 1 to 12 of B-25 on a file and print each; the action of both ``verify`` commands.
-
-    Args:
-        console: Says what was checked.
-        path: A ``.mdfy`` or ``.mdfa`` file.
-        trust: The keys that are accepted.
-        now: The time to check validity against.
-
-    Returns:
-        Result of the command.
-
-    Raises:
-        ProtocolError: A step failed; it names the step.
-    """
-    with open_bundle(path, trust=trust, now=now) as bundle:
-        for step in bundle.steps:
-            console.say(f"step {step.number:>2}  {step.name:<46}{step.result}")
-        console.say(f"{path}: signed by {bundle.signer.label}, unchanged")
-        console.say(f"digest {bundle.payload_digest}")
-        return {
-            "file": path, "kind": bundle.kind, "digest": bundle.payload_digest, "signer": bundle.signer.label,
-            "fingerprint": bundle.signer.fingerprint,
-            "steps": [{"step": step.number, "name": step.name, "result": step.result} for step in bundle.steps],
-        }  # fmt: skip
-
-
-def inspect_file(console: Console, path: Path, *, trust: TrustStore, now: datetime) -> Mapping[str, object]:
-    """Print the card of a file; every line says so unless its signature was checked (B-44).
+def inspect_file(
+    console: Console, path: Path, *, trust: TrustStore, now: datetime, identity: Identity | None = None,
+    form: str = "card",
+) -> Mapping[str, object]:  # fmt: skip
+    """Print what a file says about itself, marked as unverified unless its signature was checked (B-44).
 
     Args:
         console: Prints the lines.
         path: A ``.mdfy`` or ``.mdfa`` file, signed or not.
         trust: Keys against which the signature is tried; none of them need be right.
         now: The time to check validity against.
+        identity: The user's own age identity, for a file that is encrypted or addressed.
+        form: One of ``FORMS``.
 
     Returns:
         Result of the command.
 
     Raises:
-        ProtocolError: The file is not in canonical form, or its manifest is malformed.
+        ConfigError: There is no such form.
+        ProtocolError: The file is not in canonical form, encrypted to somebody
+            else, or its manifest is malformed.
     """
-    inspection = inspect_bundle(path)
+    if form not in FORMS:
+        raise ConfigError(f"no format is called {form}", fix=f"use one of {', '.join(FORMS)}")
+    inspection = inspect_bundle(path, identity=identity)
     signer, why = "", ""
+    manifest, digest = inspection.manifest, inspection.payload_digest or ""
     try:
-        with open_bundle(path, trust=trust, now=now) as bundle:
-            signer = bundle.signer.label
-            manifest, digest = bundle.manifest, bundle.payload_digest
+        seen = verify_bundle(path, trust=trust, now=now, identity=identity)
     except ProtocolError as error:
         why = error.what
-        manifest, digest = inspection.manifest, inspection.payload_digest or ""
-    for line in card_lines(manifest, digest=digest, signer=signer):
-        console.say(line if signer else f"{_UNVERIFIED}{line}")
+    else:
+        signer, manifest, digest = seen.signer.label, seen.manifest, seen.payload_digest
+        for warning in seen.warnings:
+            console.warn(warning)
+    result = {
+        "file": path, "verified": bool(signer), "signer": signer or None, "digest": digest or None,
+        "encrypted": inspection.encrypted, "claimed_fingerprint": inspection.claimed_fingerprint,
+        "manifest": encode(manifest),
+    }  # fmt: skip
+    _print(console, form, manifest, digest, signer)
     if not signer:
         console.warn(f"nothing of this is verified: {why}")
-    return {
-        "file": path, "verified": bool(signer), "signer": signer or None, "digest": digest or None,
-        "claimed_fingerprint": inspection.claimed_fingerprint, "manifest": encode(manifest),
-    }  # fmt: skip
+    return result
+
+
+def _print(console: Console, form: str, manifest: Manifest, digest: str, signer: str) -> None:
+    if form == "json":
+        shown = {"verified": bool(signer), "digest": digest or None, "manifest": encode(manifest)}
+        console.say(json.dumps(shown, indent=1, ensure_ascii=True))
+    elif form == "hf-card":
+        head, end, rest = model_card(manifest).decode("utf-8").rstrip("\n").partition("\n---\n")
+        mark = "" if signer else f"\n> {_UNVERIFIED.strip()}: nothing of this card was checked\n"
+        console.say(head + end + mark + rest)
+    else:
+        for line in card_lines(manifest, digest=digest, signer=signer):
+            console.say(line if signer else f"{_UNVERIFIED}{line}")
 
 
 def card_lines(manifest: Manifest, *, digest: str = "", signer: str = "") -> list[str]:
@@ -98,6 +103,7 @@ def card_lines(manifest: Manifest, *, digest: str = "", signer: str = "") -> lis
         ("name", f"{bundle.name} {bundle.version} (sequence {bundle.sequence})"),
         ("digest", digest),
         ("bundle id", bundle.id),
+        ("supersedes", bundle.supersedes or ""),
         ("provider", signer or _with_contact(manifest)),
         ("valid", f"{bundle.not_before:%Y-%m-%d} to {bundle.expires:%Y-%m-%d}"),
         ("style", f"{manifest.style.name}: {manifest.style.description}" if manifest.style else ""),
@@ -110,6 +116,7 @@ def card_lines(manifest: Manifest, *, digest: str = "", signer: str = "") -> lis
         ("attribution", manifest.licence.attribution),
         ("allowed", ", ".join(manifest.usage.allowed)),
         ("prohibited", ", ".join(manifest.usage.prohibited)),
+        *_conditions(manifest.usage),
         *_training(manifest),
         *_privacy(manifest),
         *(("measured", _figure(figure)) for figure in manifest.evaluation),
@@ -120,6 +127,15 @@ def card_lines(manifest: Manifest, *, digest: str = "", signer: str = "") -> lis
 def _with_contact(manifest: Manifest) -> str:
     provider = manifest.provider
     return f"{provider.name} <{provider.contact}>" if provider.contact else provider.name
+
+
+def _conditions(usage: Usage) -> list[tuple[str, str]]:
+    audience = ""
+    if usage.audience is not None:
+        count = len(usage.audience)
+        audience = f"{count} {'recipient' if count == 1 else 'recipients'} named by the provider, nobody else"
+    agreement = "needed before use: content-client verify FILE --accept-terms" if usage.requires_acknowledgement else ""
+    return [("addressed to", audience), ("agreement", agreement)]
 
 
 def _training(manifest: Manifest) -> list[tuple[str, str]]:

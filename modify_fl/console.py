@@ -60,6 +60,7 @@ _PROGRAMS = ("style-provider", "content-client")
 _PLAIN_SECONDS = 10.0
 _LINE_SECONDS = 0.2
 _STEADY = 0.02
+_UNATTENDED_FIX = "set MDFY_PASSPHRASE, or name a file with --passphrase-file"
 _DEFECT_FIX = "this is a defect of the program: run again with --debug and report what it prints"
 
 
@@ -134,13 +135,17 @@ class Console:
             self._progress.end()
             _write(sys.stderr, f"{self.program}: warning: {text}")
 
-    def ask_secret(self, question: str) -> str:
+    def ask_secret(self, question: str, *, otherwise: str = _UNATTENDED_FIX) -> str:
         """Ask on the terminal for something that is not shown.
+
+        Args:
+            question: What is asked for.
+            otherwise: What to do where there is no terminal.
 
         Raises:
             ConfigError: There is no terminal.
         """
-        self._require_terminal(question, "set MDFY_PASSPHRASE, or name a file with --passphrase-file")
+        self._require_terminal(question, otherwise)
         return getpass.getpass(f"{self.program}: {question}: ", stream=sys.stderr)
 
     def confirm(self, question: str, *, otherwise: str) -> bool:

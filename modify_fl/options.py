@@ -23,9 +23,12 @@ __all__ = [
     "DebugOption",
     "DeviceOption",
     "DryRunOption",
+    "FormatOption",
     "FreshOption",
+    "IdentityOption",
     "JsonOption",
     "OverwriteOption",
+    "PassphraseFileOption",
     "PrecisionOption",
     "QuietOption",
     "RequireOption",
@@ -69,8 +72,20 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the preset; repeat for more."),
 ]
 ShowConfigOption = Annotated[bool, typer.Option("--show-config", help="Print the settings in force and stop.")]
-
-
+IdentityOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity", metavar="FILE", help="The age identity that opens a style sent to you.",
+        show_default="your own",
+    ),
+]  # fmt: skip
+PassphraseFileOption = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", metavar="FILE", help="Its first line is the passphrase of your keys."),
+]
+FormatOption = Annotated[
+    str, typer.Option("--format", metavar="NAME", help="card, json, or hf-card: the model card for Hugging Face.")
+]
 PrecisionOption = Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp32 or bf16.")]
 RequireOption = Annotated[
     bool, typer.Option("--require-perceptual", help="Refuse to train without LPIPS and face network.")

@@ -6,7 +6,6 @@ the library logs and raises, it never prints.
 
 import copy
 from collections.abc import Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -19,6 +18,7 @@ from modify_fl.bundle import load_adapter, load_style
 from modify_fl.errors import ShapeError
 from modify_fl.networks.model import truncate
 from modify_fl.streams import generator
+from protocol.encryption import Identity
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
 
@@ -39,25 +39,28 @@ class Style:
         self._encoder = encoder
 
     @classmethod
-    def load(cls, path: Path | str, *, trust: TrustStore, adapter: Path | str | None = None) -> Self:
+    def load(
+        cls, path: Path | str, *, trust: TrustStore, adapter: Path | str | None = None, identity: Identity | None = None
+    ) -> Self:
         """Verify a bundle, and an adapter for it, and load them.
 
         Args:
             path: The ``.mdfy`` file.
             trust: The keys that are accepted; there is no default (U-50).
             adapter: An ``.mdfa`` file made for this bundle.
+            identity: The user's own age identity, for files that are encrypted
+                or addressed to certain recipients.
 
         Raises:
             ProtocolError: Verification failed; nothing was loaded (B-25).
         """
         now = datetime.now(UTC)
-        with ExitStack() as stack:
-            loaded = load_style(stack.enter_context(open_bundle(Path(path), trust=trust, now=now)))
-            if adapter is None:
-                return cls(loaded)
-            return cls(
-                loaded, load_adapter(stack.enter_context(open_bundle(Path(adapter), trust=trust, now=now)), loaded)
-            )
+        with open_bundle(Path(path), trust=trust, now=now, identity=identity) as bundle:
+            loaded = load_style(bundle)
+        if adapter is None:
+            return cls(loaded)
+        with open_bundle(Path(adapter), trust=trust, now=now, identity=identity) as bundle:
+            return cls(loaded, load_adapter(bundle, loaded))
 
     @property
     def resolution(self) -> int:

@@ -1,6 +1,6 @@
 """State dicts as safetensors bytes, and the checks that need torch (B-25 step 13).
 
-No pickle. Bytes come from a verified bundle only; a value that is not finite, or
+No pickle. Bytes come from a verified bundle only, and are those that were hashed; a value that is not finite, or
 larger than the signed bound, refuses the file before any network sees it.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from protocol.errors import TensorError
 from protocol.manifest import WeightFile
-from protocol.verify import VerifiedBundle
+from protocol.verified import VerifiedBundle
 
 __all__ = ["abs_max", "read_weights", "to_bytes"]
 
@@ -54,7 +54,6 @@ def read_weights(bundle: VerifiedBundle, file: WeightFile) -> dict[str, Tensor]:
         float32 tensors by name; finite, and within the signed bound.
 
     Raises:
-        DigestMismatchError: The file changed since it was verified.
         TensorError: E_TENSOR_VALUE.
     """
     tensors = load(bundle.read(file.file))

@@ -17,6 +17,25 @@ __all__ = ["CARD", "model_card"]
 CARD = "model-card.md"
 """Name of the member that holds the card."""
 
+_KNOWN_LICENCES = frozenset(
+    {
+        "agpl-3.0",
+        "apache-2.0",
+        "bsd-3-clause",
+        "cc-by-4.0",
+        "cc-by-nc-2.0",
+        "cc-by-nc-4.0",
+        "cc-by-nc-nd-4.0",
+        "cc-by-nc-sa-4.0",
+        "cc-by-nd-4.0",
+        "cc-by-sa-4.0",
+        "cc0-1.0",
+        "gpl-3.0",
+        "mit",
+        "openrail",
+    }
+)
+"""Ids of licences that Hugging Face knows by themselves."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|!&~$])")
 
 
@@ -25,12 +44,21 @@ def _text(value: str) -> str:
     return _SPECIAL.sub(r"\\\1", value)
 
 
+def _licence(name: str) -> Iterator[str]:
+    """Name the licence as Hugging Face does: by its own id, or as ``other`` with an id made from the name."""
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+    if slug in _KNOWN_LICENCES:
+        yield f"license: {slug}"
+    else:
+        yield "license: other"
+        yield f"license_name: {json.dumps(slug or 'other')}"
+
+
 def _front_matter(manifest: Manifest) -> Iterator[str]:
     """YAML of the Hugging Face model card; a JSON string is a YAML string."""
     tags = ["modify", "face-stylization", manifest.kind]
     yield "---"
-    yield "license: other"
-    yield f"license_name: {json.dumps(manifest.licence.model)}"
+    yield from _licence(manifest.licence.model)
     yield "library_name: modify-fl"
     yield "pipeline_tag: image-to-image"
     yield f"model_name: {json.dumps(manifest.bundle.name)}"
@@ -58,6 +86,7 @@ def _what(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "release", manifest.release or ""
     yield "version", f"{bundle.version} (sequence {bundle.sequence})"
     yield "id", bundle.id
+    yield "supersedes", bundle.supersedes or ""
     yield "created", format_time(bundle.created)
     yield "valid", f"{format_time(bundle.not_before)} to {format_time(bundle.expires)}"
     yield "provider", manifest.provider.name
@@ -84,6 +113,8 @@ def _terms(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "attribution", manifest.licence.attribution
     yield "allowed", "; ".join(manifest.usage.allowed)
     yield "prohibited", "; ".join(manifest.usage.prohibited)
+    yield "agreement", "needed before use" if manifest.usage.requires_acknowledgement else ""
+    yield "addressed to", "certain recipients only" if manifest.usage.audience else ""
 
 
 def _privacy(manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -1,59 +1,44 @@
-"""The verification steps of B-25, one function each; ``verify`` runs them in order.
+"""What the verification steps of B-25 ask, one function a question; ``rules`` puts them in order.
 
 Rules kept here: archive headers equal what was signed (B-12); the manifest, the
-statement and the weights say the same (B-17); state and expiry of a key come from
-the trust store, never from the bundle; bytes that are parsed are the bytes that
-were hashed; memory does not grow with the size of the file.
-
-Not built yet, with a marked place in ``check_policy``: disputed and retired keys,
-revocation, rollback. A bundle that asks for an audience or for acknowledgement is
-refused, since nobody can prove either yet.
+statement and the weights say the same (B-17); bytes that are parsed are the bytes
+that were hashed; memory does not grow with the size of the file unless contents
+are asked for. Whether the signer is accepted is asked in ``policy``.
 """
 
-import base64
 import hashlib
 import io
 import math
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from typing import BinaryIO
 
 from protocol.canonical import MAX_JSON
 from protocol.container import MAGIC, MAX_SIZE, SIGNATURE, WEIGHTS, Member, read_directory, read_exactly
-from protocol.encryption import is_age
+from protocol.encryption import Identity, decrypt_stream, is_age
 from protocol.errors import ProtocolError, problem
-from protocol.manifest import MANIFEST, Kind, Manifest, WeightFile
-from protocol.provider import Role
-from protocol.schema import format_time
+from protocol.manifest import MANIFEST, Manifest, WeightFile
 from protocol.statement import Resource, SignatureRecord, Statement
 from protocol.tensors import HEADER_LENGTH, MAX_HEADER, read_tensor_header
-from protocol.trust import PinnedKey, TrustStore
 
 __all__ = [
-    "ROLE_OF_KIND",
-    "check_policy",
     "check_size",
     "check_start",
     "check_weights",
-    "claimed_fingerprint",
-    "compare_digest",
-    "find_signer",
-    "fingerprint_of",
+    "claimed_provider",
+    "decrypt",
     "hash_member",
     "match_members",
     "parse_manifest",
+    "read_hashed",
     "read_manifest",
     "read_members",
     "read_signature",
     "trainable_file",
 ]
 
-ROLE_OF_KIND: dict[Kind, Role] = {"encoder-adapter": "adapter", "style-bundle": "style"}
-"""Role that a key needs to sign a kind of bundle (B-37)."""
-
-_CHUNK = 1 << 20
 _START = 32
-_LONGEST_START = HEADER_LENGTH + MAX_HEADER
+_BUFFER = HEADER_LENGTH + MAX_HEADER
+"""Bytes read at once: a tensor table is whole in the first piece of its file."""
 
 
 def check_size(stream: BinaryIO, size_limit: int) -> int:
@@ -65,18 +50,29 @@ def check_size(stream: BinaryIO, size_limit: int) -> int:
     return size
 
 
-def check_start(stream: BinaryIO) -> None:
-    """Step 2."""
+def check_start(stream: BinaryIO) -> bool:
+    """Step 2; tells whether the file is encrypted."""
     start = stream.read(_START)
-    if is_age(start):
-        raise problem(
-            "E_VERSION",
-            got="encrypted bundle",
-            why="this version does not open encrypted bundles",
-            fix="decrypt it with age first, then use the result",
-        )
-    if not start.startswith(MAGIC):
+    stream.seek(0)
+    if not is_age(start) and not start.startswith(MAGIC):
         raise problem("E_FORMAT")
+    return is_age(start)
+
+
+def decrypt(stream: BinaryIO, plain: BinaryIO, identity: Identity | None) -> int:
+    """Step 3; returns the number of bytes that are in ``plain`` now."""
+    if identity is None:
+        raise problem(
+            "E_NOT_RECIPIENT",
+            why="the file is encrypted, and there is no identity to open it with",
+            fix="make one with content-client trust identity and send its age1... line to the provider",
+        )
+    decrypt_stream(stream, plain, identity)
+    size = plain.tell()
+    plain.seek(0)
+    if check_start(plain):
+        raise problem("E_FORMAT", why="what is encrypted is encrypted again")
+    return size
 
 
 def read_members(stream: BinaryIO) -> dict[str, Member]:
@@ -85,7 +81,7 @@ def read_members(stream: BinaryIO) -> dict[str, Member]:
 
 
 def _read_record(stream: BinaryIO, member: Member) -> bytes:
-    """Read a member that must be short."""
+    """Read a member that must be short (B-22)."""
     if member.size > MAX_JSON:
         raise problem("E_CONTAINER", member=member.name, detail=f"{member.name} above 1 MiB")
     return read_exactly(stream, member.offset, member.size)
@@ -105,47 +101,16 @@ def parse_manifest(stream: BinaryIO, members: Mapping[str, Member]) -> Manifest:
     return Manifest.from_bytes(_read_record(stream, members[MANIFEST]))
 
 
-def fingerprint_of(manifest: Manifest) -> str:
-    """A provider's id and the fingerprint of its first key are one digest (B-35, B-36)."""
-    digest = base64.b64encode(bytes.fromhex(manifest.provider.id)).decode("ascii")
-    return "SHA256:" + digest.rstrip("=")
-
-
-def claimed_fingerprint(stream: BinaryIO, members: Mapping[str, Member]) -> str:
-    """Return what an unverified bundle says of its signer, for an error message only.
+def claimed_provider(stream: BinaryIO, members: Mapping[str, Member]) -> str | None:
+    """Return which provider an unverified bundle names, for an error message only.
 
     A false claim gains nothing: the user compares it by another channel, and
     step 6 asks for the key itself.
     """
     try:
-        return fingerprint_of(parse_manifest(stream, members))
+        return parse_manifest(stream, members).provider.id
     except ProtocolError:
-        return "a key that it does not name"
-
-
-def find_signer(record: SignatureRecord, trust: TrustStore, now: datetime, claim: Callable[[], str]) -> PinnedKey:
-    """Step 6; state and expiry come from the trust store, never from the bundle."""
-    signer = trust.find(record.hint)
-    if signer is None:
-        claimed = claim()
-        raise problem(
-            "E_UNTRUSTED",
-            why=f"it says it is signed by {claimed}; the trust store holds {len(trust.list())} provider keys",
-            fix="compare this fingerprint with the provider by another channel, then run "
-            f"content-client trust add FILE.mdfykey --fingerprint {claimed}",
-            got=claimed,
-        )
-    _check_window(now, signer.key.not_before, signer.key.expires, "E_KEY_EXPIRED")
-    return signer
-
-
-def _check_window(now: datetime, start: datetime, end: datetime, expired: str) -> None:
-    detail = f"from {format_time(start)} to {format_time(end)}"
-    shown = format_time(now.replace(microsecond=0))
-    if now < start:
-        raise problem("E_NOT_YET_VALID", detail=detail, expected=detail, got=shown)
-    if now > end:
-        raise problem(expired, detail=detail, expected=detail, got=shown)
+        return None
 
 
 def match_members(statement: Statement, members: Mapping[str, Member]) -> dict[str, Resource]:
@@ -170,7 +135,7 @@ def read_manifest(stream: BinaryIO, members: Mapping[str, Member], statement: St
     """Step 9; the very bytes that are parsed were hashed."""
     data = _read_record(stream, members[MANIFEST])
     signed = {resource.name: resource for resource in statement.resources}
-    compare_digest(hashlib.sha256(data).hexdigest(), signed[MANIFEST])
+    _compare_digest(hashlib.sha256(data).hexdigest(), signed[MANIFEST])
     manifest = Manifest.from_bytes(data)
     if manifest.kind != statement.kind:
         raise problem("E_MANIFEST", member=MANIFEST, detail="the signed kind")
@@ -179,45 +144,42 @@ def read_manifest(stream: BinaryIO, members: Mapping[str, Member], statement: St
     return manifest
 
 
-def check_policy(manifest: Manifest, statement: Statement, signer: PinnedKey, now: datetime) -> None:
-    """Step 10, as far as it is built; the questions to the stored state come last."""
-    if manifest.provider.id != signer.provider_id:
-        raise problem("E_PROVIDER_MISMATCH", got=manifest.provider.id, expected=signer.provider_id)
-    role = ROLE_OF_KIND[statement.kind]
-    if role not in signer.roles:
-        raise problem("E_KEY_ROLE", expected=role, got=", ".join(signer.roles))
-    bundle = manifest.bundle
-    _check_window(now, bundle.not_before, bundle.expires, "E_EXPIRED")
-    # Nobody can prove to be addressed, or to have agreed, before those parts exist.
-    if manifest.usage.audience is not None:
-        raise problem("E_AUDIENCE")
-    if manifest.usage.requires_acknowledgement:
-        raise problem("E_USAGE")
-    # Place of B-38 to B-42: disputed or retired key, revocation, sequence.
-
-
-def compare_digest(digest: str, resource: Resource) -> None:
+def _compare_digest(digest: str, resource: Resource) -> None:
     """Refuse contents that are not the signed ones."""
     if digest != resource.digest:
         raise problem("E_DIGEST", member=resource.name, expected=resource.digest, got=digest)
 
 
+def _tensor_table(start: bytes | memoryview, name: str) -> bytes:
+    """Cut the tensor table from the first bytes of a member; empty for what is no weight file."""
+    if not name.endswith(WEIGHTS):
+        return b""
+    length = int.from_bytes(start[:HEADER_LENGTH], "little")
+    return bytes(start[: HEADER_LENGTH + length])
+
+
 def hash_member(stream: BinaryIO, member: Member, resource: Resource) -> bytes:
-    """Step 11 for one member; returns its safetensors header as it was hashed."""
+    """Step 11 for one member, without a copy; returns its tensor table as it was hashed."""
     stream.seek(member.offset)
-    digest = hashlib.sha256()
-    start = b""
-    left = member.size
+    buffer = memoryview(bytearray(min(member.size, _BUFFER)))
+    digest, table, left = hashlib.sha256(), b"", member.size
     while left:
-        chunk = stream.read(min(left, _CHUNK))
-        if not chunk:
+        count = stream.readinto(buffer[:left])  # type: ignore[attr-defined]
+        if not count:
             raise problem("E_TRUNCATED", member=member.name)
-        digest.update(chunk)
-        if member.name.endswith(WEIGHTS):
-            start += chunk[: _LONGEST_START - len(start)]
-        left -= len(chunk)
-    compare_digest(digest.hexdigest(), resource)
-    return start[: HEADER_LENGTH + int.from_bytes(start[:HEADER_LENGTH], "little")]
+        digest.update(buffer[:count])
+        if left == member.size:
+            table = _tensor_table(buffer[:count], member.name)
+        left -= count
+    _compare_digest(digest.hexdigest(), resource)
+    return table
+
+
+def read_hashed(stream: BinaryIO, member: Member, resource: Resource) -> tuple[bytes, bytes]:
+    """Step 11 for one member, read once: its contents, which are the bytes that were hashed, and its tensor table."""
+    data = read_exactly(stream, member.offset, member.size)
+    _compare_digest(hashlib.sha256(data).hexdigest(), resource)
+    return data, _tensor_table(data[:_BUFFER], member.name)
 
 
 def check_weights(manifest: Manifest, resources: Mapping[str, Resource], starts: Mapping[str, bytes]) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast, get_args
 
 import typer
 
+from content_client.identity import own_identity
 from content_client.photos import default_photos, refuse_existing
 from modify_fl.config import PRESETS, Budget, Precision, Runtime, StylizationConfig, preset
 from modify_fl.console import Console, Verbosity, run_command
@@ -18,8 +19,10 @@ from modify_fl.options import (
     DeviceOption,
     DryRunOption,
     FreshOption,
+    IdentityOption,
     JsonOption,
     OverwriteOption,
+    PassphraseFileOption,
     PrecisionOption,
     QuietOption,
     RequireOption,
@@ -30,6 +33,8 @@ from modify_fl.options import (
     VerboseOption,
     override,
 )
+from modify_fl.passphrase import known_passphrase
+from protocol.encryption import Identity
 from protocol.verify import inspect_bundle
 
 __all__ = ["adapt"]
@@ -62,6 +67,8 @@ def adapt(
     subset: Annotated[
         str | None, typer.Option("--subset", metavar="PART", help="heads or all.", show_default="preset")
     ] = None,
+    identity: IdentityOption = None,
+    passphrase_file: PassphraseFileOption = None,
     require: RequireOption = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
@@ -88,7 +95,8 @@ def adapt(
     def action() -> Mapping[str, object]:
         chosen = _mode(mode, keep=keep, budget=budget, pictures=pictures)
         changes = [*(settings or []), *([f"subset={subset}"] if subset else [])]
-        config = _config(bundle, changes)
+        own = own_identity(identity, passphrase_file, console.ask_secret)
+        config = _config(bundle, own, changes)
         if show_config:
             console.say(json.dumps(dataclasses.asdict(config), indent=1))
             return {"config": dataclasses.asdict(config)}
@@ -102,10 +110,11 @@ def adapt(
 
         from content_client.adaptation import Adaptation, adapt_encoder, adapt_photos, load
 
-        style, images = load(bundle, source, console)
+        style, images = load(bundle, source, console, identity=own, record=not dry_run)
         task = Adaptation(
             style=style, bundle=bundle, photos=images, config=config, seed=seed, runtime=runtime, require=require,
             out=target, overwrite=overwrite,
+            ask=lambda question: known_passphrase(passphrase_file) or console.ask_secret(question),
         )  # fmt: skip
         if dry_run:
             return _plan(console, task.out, len(images), config, chosen, length)
@@ -128,13 +137,13 @@ def _mode(text: str, *, keep: bool, budget: str | None, pictures: Path | None) -
     return cast("_Mode", text)
 
 
-def _config(bundle: Path, changes: list[str]) -> StylizationConfig:
+def _config(bundle: Path, identity: Identity | None, changes: list[str]) -> StylizationConfig:
     """Return the recipe of the preset that the bundle was made with, changed as asked.
 
     The name of a preset decides nothing about trust, so it may be read before
     the file is verified; an unknown one gives the default preset.
     """
-    name = inspect_bundle(bundle).manifest.provenance.training.preset
+    name = inspect_bundle(bundle, identity=identity).manifest.provenance.training.preset
     chosen = preset(name if name in PRESETS else next(iter(PRESETS)))
     named = [change if change.startswith(_SECTION) else _SECTION + change for change in changes]
     return override(chosen, named).stylization

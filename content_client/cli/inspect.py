@@ -7,9 +7,18 @@ from typing import Annotated
 
 import typer
 
+from content_client.identity import own_identity
 from modify_fl.card import inspect_file
 from modify_fl.console import Console, Verbosity, run_command
-from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption
+from modify_fl.options import (
+    DebugOption,
+    FormatOption,
+    IdentityOption,
+    JsonOption,
+    PassphraseFileOption,
+    QuietOption,
+    VerboseOption,
+)
 from protocol.trust import TrustStore
 
 __all__ = ["inspect"]
@@ -17,6 +26,9 @@ __all__ = ["inspect"]
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE")],
+    form: FormatOption = "card",
+    identity: IdentityOption = None,
+    passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
@@ -25,12 +37,13 @@ def inspect(
     """Show what a bundle says about itself.
 
     FILE is a .mdfy or .mdfa file: style, licence, privacy, provider. Its
-    weights are not loaded.
+    weights are not loaded. What is not verified is marked so.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
     console = Console("content-client", "inspect", verbosity)
 
     def action() -> Mapping[str, object]:
-        return inspect_file(console, file, trust=TrustStore.default(), now=datetime.now(UTC))
+        own = own_identity(identity, passphrase_file, console.ask_secret)
+        return inspect_file(console, file, trust=TrustStore.default(), now=datetime.now(UTC), identity=own, form=form)
 
     return run_command(console, action)

@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from content_client.identity import own_identity
 from content_client.photos import Job, open_photos, output_names, refuse_existing
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.options import (
     DebugOption,
     DryRunOption,
+    IdentityOption,
     JsonOption,
     OverwriteOption,
+    PassphraseFileOption,
     QuietOption,
     SeedOption,
     ThreadsOption,
@@ -41,6 +44,8 @@ def stylize(
     no_provenance: Annotated[
         bool, typer.Option("--no-provenance", help="Leave out the note on bundle, seed and settings.")
     ] = False,
+    identity: IdentityOption = None,
+    passphrase_file: PassphraseFileOption = None,
     threads: ThreadsOption = None,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
@@ -71,10 +76,11 @@ def stylize(
 
             from content_client.painting import Painter, load_style
 
+            own = own_identity(identity, passphrase_file, console.ask_secret)
+            style = load_style(bundle, adapter, threads, identity=own, console=console)
             painter = Painter(
-                console=console, style=load_style(bundle, adapter, threads), xi=xi, strength=strength, width=width,
-                provenance=not no_provenance,
-            )  # fmt: skip
+                console=console, style=style, xi=xi, strength=strength, width=width, provenance=not no_provenance
+            )
             return painter.run(job)
 
     return run_command(console, action)

@@ -9,9 +9,10 @@ import typer
 
 from modify_fl.card import inspect_file
 from modify_fl.console import Console, Verbosity, run_command
-from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption
+from modify_fl.options import DebugOption, FormatOption, JsonOption, QuietOption, VerboseOption
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
+from style_provider.standin import stand_in
 
 __all__ = ["inspect"]
 
@@ -21,6 +22,7 @@ def inspect(
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="A .mdfykey to check the signature against.")
     ] = None,
+    form: FormatOption = "card",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
@@ -28,13 +30,14 @@ def inspect(
 ) -> int:
     """Show what a bundle says about itself.
 
-    FILE is a .mdfy or .mdfa file. Its weights are not loaded.
+    FILE is a .mdfy or .mdfa file, not encrypted. Its weights are not loaded.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
     console = Console("style-provider", "inspect", verbosity)
 
     def action() -> Mapping[str, object]:
         trust = TrustStore.of(*([read_provider_key(key)] if key else []))
-        return inspect_file(console, file, trust=trust, now=datetime.now(UTC))
+        own = stand_in(file, trust)
+        return inspect_file(console, file, trust=trust, now=datetime.now(UTC), identity=own, form=form)
 
     return run_command(console, action)

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from modify_fl.card import verify_file
+from modify_fl.checks import verify_file
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 from style_provider.keys import PUBLIC_SUFFIX, key_folder
+from style_provider.standin import stand_in
 
 __all__ = ["verify"]
 
@@ -31,14 +32,15 @@ def verify(
 ) -> int:
     """Check a bundle against one public key.
 
-    FILE is a .mdfy or .mdfa file. Every step is listed.
+    FILE is a .mdfy or .mdfa file, not encrypted. Every step is listed, as a
+    client would see it who is addressed and has agreed to the terms.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
     console = Console("style-provider", "verify", verbosity)
 
     def action() -> Mapping[str, object]:
         trust = TrustStore.of(read_provider_key(key or _only_public_key()))
-        return verify_file(console, file, trust=trust, now=datetime.now(UTC))
+        return verify_file(console, file, trust=trust, now=datetime.now(UTC), identity=stand_in(file, trust))
 
     return run_command(console, action)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from programs import QUICK, client, draw_photos
 
+from protocol.trust import TrustStore
 from protocol.verify import inspect_bundle
 
 
@@ -124,3 +125,16 @@ def test_unknown_provider_is_refused_before_any_photo_is_read(studio: Path, tmp_
     result = client("adapt", "--bundle", studio / "style.mdfy", "--photos", "nowhere", cwd=tmp_path)
     assert result.code == 5
     assert "content-client trust add" in result.err
+
+
+def test_a_dry_run_leaves_no_trace_of_use(desk: Path) -> None:
+    # U-34, B-42
+    def seen() -> int:
+        store = TrustStore.default()
+        return sum(len(store.last_seen(provider)) for provider in store.providers())
+
+    words = ("adapt", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK)
+    assert client(*words, "--dry-run", cwd=desk).code == 0
+    assert seen() == 0
+    assert client(*words, cwd=desk).code == 0
+    assert seen() == 1  # the style; the adapter stays on this machine

@@ -1,12 +1,17 @@
 """``content-client stylize`` (U-22, U-40, U-45, U-65 to U-67)."""
 
 import json
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from programs import QUICK, client, draw_photos
+
+from protocol.manifest import Usage
+from protocol.trust import config_folder
 
 
 def _stylize(desk: Path, *words: str | Path) -> object:
@@ -110,3 +115,39 @@ def test_contact_sheet_shows_the_first_forty_photos(desk: Path) -> None:
     assert "it shows the first 40 photos" in result.out
     # Rows of 32 + 4 + 14 pixels, a line of captions and a margin above.
     assert _pixels(desk / "out" / "contact-sheet.png").shape[0] == 4 + 14 + 40 * 50
+
+
+def test_an_older_release_is_refused_once_a_newer_one_was_used(desk: Path, publish: Callable[..., str]) -> None:
+    # B-42: the sequence is advanced by use, after all checks.
+    name = str(uuid.uuid4())
+    publish(desk / "old.mdfy", Usage(), id=name, sequence=1)
+    publish(desk / "new.mdfy", Usage(), id=name, sequence=2)
+    publish(desk / "other.mdfy", Usage(), id=name, sequence=2, version="2.0.1")
+    assert client("stylize", "photos", "--bundle", "old.mdfy", "--out", "a", cwd=desk).code == 0
+    assert client("stylize", "photos", "--bundle", "new.mdfy", "--out", "b", cwd=desk).code == 0
+    for bundle, code in (("old.mdfy", "E_ROLLBACK"), ("other.mdfy", "E_EQUIVOCATION")):
+        refused = client("stylize", "photos", "--bundle", bundle, "--out", "c", "--json", cwd=desk)
+        assert (refused.code, refused.json["error"]["code"]) == (6, code)
+    assert not (desk / "c").exists()
+
+
+def test_terms_are_agreed_to_before_use(desk: Path, publish: Callable[..., str]) -> None:
+    publish(desk / "t.mdfy", Usage(requires_acknowledgement=True))
+    words = ("stylize", "photos", "--bundle", "t.mdfy", "--out", "out")
+    refused = client(*words, cwd=desk)
+    assert refused.code == 6
+    assert "content-client verify t.mdfy --accept-terms" in refused.err
+    assert client("verify", "t.mdfy", "--accept-terms", cwd=desk).code == 0
+    assert client(*words, cwd=desk).code == 0
+
+
+def test_a_lost_record_of_what_was_seen_is_told(desk: Path) -> None:
+    # W_STATE_RESET
+    words = ("stylize", "photos", "--bundle", "style.mdfy", "--out")
+    assert client(*words, "a", cwd=desk).code == 0
+    (config_folder() / "trust" / "state.json").unlink()
+    done = client(*words, "b", cwd=desk)
+    assert done.code == 0
+    assert "W_STATE_RESET" in done.err
+    verified = client("verify", "style.mdfy", "--json", cwd=desk)
+    assert verified.code == 0

@@ -15,6 +15,7 @@ from modify_fl.networks.discriminator import build_discriminator
 from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import NetRecord
 from modify_fl.style import Style
+from protocol.encryption import Identity, encrypt_stream, generate_identity
 from protocol.errors import PolicyError, ProtocolError, TensorError
 from protocol.provider import ProviderKey
 from protocol.publish import write_bundle
@@ -235,3 +236,68 @@ def test_style_in_five_lines(tmp_path: Path, made: Encapsulated, owner: tuple[Pr
     assert torch.allclose(style.stylize(photos, seeds=[1], strength=0.0)[0], style.reconstruct(photos), atol=1e-6)
     with pytest.raises(ProtocolError):
         Style.load(tmp_path / "a.mdfy", trust=TrustStore.of())
+
+
+# Step 14 --------------------------------------------------------------------------------------
+
+
+def _sequences(trust: TrustStore) -> list[int]:
+    return [seen.sequence for provider in trust.providers() for seen in trust.last_seen(provider)]
+
+
+def test_a_style_is_recorded_once_it_is_loaded(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]
+) -> None:
+    """B-25 step 14: loading advances the last-seen sequence; what is kept holds no second copy of the weights."""
+    _publish(tmp_path, made, owner)
+    trust = TrustStore.of(owner[1])
+    with open_bundle(tmp_path / "a.mdfy", trust=trust, now=datetime.now(UTC)) as bundle:
+        assert _sequences(trust) == []
+        style = load_style(bundle)
+        assert _sequences(trust) == [1]
+        assert style.bundle is not bundle
+        assert not hasattr(style.bundle, "read")
+        assert style.digest == bundle.payload_digest
+
+
+@pytest.mark.parametrize("value", [float("nan"), None])
+def test_a_style_that_fails_its_checks_is_not_recorded(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey], value: float | None
+) -> None:
+    """Values and self-test come before step 14."""
+    style = _publish(tmp_path, made, owner)
+    largest = next(f.abs_max for f in style.manifest.model.weights if f.file.endswith("generator.safetensors"))
+    path = _repack(tmp_path, style, owner, "generator.to_rgbs.0.bias", largest if value is None else value)
+    trust = TrustStore.of(owner[1])
+    with open_bundle(path, trust=trust, now=datetime.now(UTC)) as bundle, pytest.raises(TensorError):
+        load_style(bundle)
+    assert _sequences(trust) == []
+
+
+def test_an_adapter_of_this_machine_is_not_recorded(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]
+) -> None:
+    """A local-only adapter has no releases."""
+    style = _publish(tmp_path, made, owner)
+    write_adapter(tmp_path / "a.mdfa", _adapted(style), style=style, key=owner[0], provider=owner[1], overwrite=False)
+    trust = TrustStore.of(owner[1])
+    with open_bundle(tmp_path / "a.mdfa", trust=trust, now=datetime.now(UTC)) as bundle:
+        load_adapter(bundle, style)
+    assert _sequences(trust) == []
+
+
+def test_encrypted_style_is_loaded_with_the_own_identity(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey]
+) -> None:
+    """B-25 step 3."""
+    _publish(tmp_path, made, owner)
+    secret, recipient = generate_identity()
+    sealed = tmp_path / "sealed.mdfy"
+    with (tmp_path / "a.mdfy").open("rb") as reader, sealed.open("wb") as writer:
+        encrypt_stream(reader, writer, [recipient])
+    identity = Identity(recipient=recipient, secret=lambda: secret)
+    trust = TrustStore.of(owner[1])
+    assert Style.load(sealed, trust=trust, identity=identity).resolution == 32
+    with pytest.raises(ProtocolError) as caught:
+        Style.load(sealed, trust=trust)
+    assert caught.value.code == "E_NOT_RECIPIENT"

@@ -1,8 +1,11 @@
 """The model card is generated and cannot be steered by what it shows (B-21)."""
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from bundlekit import adapter_manifest, open_trusted, style_manifest
 
 from protocol.card import model_card
@@ -13,13 +16,59 @@ def test_front_matter_is_what_hugging_face_reads() -> None:
     end = lines.index("---", 1)
     assert lines[0] == "---"
     assert lines[1:end] == [
-        "license: other",
-        'license_name: "CC-BY-4.0"',
+        "license: cc-by-4.0",
         "library_name: modify-fl",
         "pipeline_tag: image-to-image",
         'model_name: "paintings"',
         'tags: ["modify", "face-stylization", "style-bundle", "oil", "portrait"]',
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("CC0-1.0", ["license: cc0-1.0"]),
+        ("All rights reserved", ["license: other", 'license_name: "all-rights-reserved"']),
+        ('"\n: [', ["license: other", 'license_name: "other"']),
+    ],
+)
+def test_licence_is_an_id(name: str, lines: list[str]) -> None:
+    manifest = style_manifest()
+    card = model_card(replace(manifest, licence=replace(manifest.licence, model=name))).decode()
+    assert card.splitlines()[1 : 1 + len(lines)] == lines
+
+
+@pytest.mark.parametrize("text", ["plain", "a: b # c", "- [x]", "\"'\\", "\u00e4\u2028", "no", "1.5"])
+def test_front_matter_is_yaml_whatever_the_manifest_says(text: str) -> None:
+    # YAML 1.2 contains JSON: each value is a JSON value, or a bare word of fixed letters.
+    manifest = style_manifest()
+    assert manifest.style is not None
+    said = replace(
+        manifest,
+        bundle=replace(manifest.bundle, name=text),
+        style=replace(manifest.style, tags=(text,)),
+        licence=replace(manifest.licence, model=text),
+    )
+    front = model_card(said).decode().split("---\n")[1]
+    values = dict(line.split(": ", 1) for line in front.splitlines())
+    assert json.loads(values["model_name"]) == text
+    assert json.loads(values["tags"])[-1] == text
+    assert re.fullmatch(r'"[a-z0-9.-]+"', values["license_name"])
+    assert set(values) == {"license", "license_name", "library_name", "pipeline_tag", "model_name", "tags"}
+
+
+def test_conditions_of_use_are_shown() -> None:
+    manifest = style_manifest()
+    card = model_card(manifest).decode()
+    assert "agreement" not in card
+    assert "addressed" not in card
+    usage = replace(manifest.usage, requires_acknowledgement=True, audience=("age1x",))
+    bundle = replace(manifest.bundle, supersedes="0" * 64)
+    card = model_card(replace(manifest, usage=usage, bundle=bundle)).decode()
+    assert "- **agreement**: needed before use" in card
+    assert "- **addressed to**: certain recipients only" in card
+    assert "age1x" not in card
+    assert f"- **supersedes**: {'0' * 64}" in card
 
 
 def test_privacy_statement_comes_whole() -> None:
