@@ -175,6 +175,14 @@ def test_examples_tell_one_story(tmp_path: Path) -> None:
     assert (tmp_path / "example" / "sheet.png").is_file()
 
 
+def test_example_of_a_key_over_time(tmp_path: Path) -> None:
+    told = _run_example("03_trust_over_time.py", "trust", cwd=tmp_path)
+    assert [line for line in told.splitlines() if line.startswith("[exit code")] == [
+        "[exit code 5]", "[exit code 5]", "[exit code 6]",
+    ]  # fmt: skip
+    assert "bundle withdrawn: a picture was used without consent" in told
+
+
 def test_demo_ends_with_a_page_of_its_own(tmp_path: Path) -> None:
     out = _run_example("demo.py", "--out", "demo", "--tiny", "--minutes", "0.02", cwd=tmp_path)
     page = tmp_path / "demo" / "index.html"
