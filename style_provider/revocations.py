@@ -37,7 +37,7 @@ from protocol.verify import DEFAULT_SIZE_LIMIT
 from style_provider.key_files import whole_seconds
 from style_provider.keys import KeyPair, base_stem, check_current, provider_keys
 
-__all__ = ["Additions", "OwnBundle", "announce", "extend_list", "list_path", "own_bundle"]
+__all__ = ["Additions", "OwnBundle", "announce", "extend_list", "list_path", "own_bundle", "renew_list"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -143,6 +143,31 @@ def extend_list(
     for place in places:
         write_revocation(place, revocation, overwrite=True)
     return revocation, places[-1]
+
+
+def renew_list(path: Path, pair: KeyPair, folder: Path) -> Path | None:
+    """Let a new key say again what the key before it had listed: clients heed the newest key only (B-40).
+
+    Args:
+        path: A file of the key before.
+        pair: The new key.
+        folder: Where the files of the new key are.
+
+    Returns:
+        The list, or ``None`` where there was none.
+
+    Raises:
+        KeyFileError: The list cannot be used.
+        StorageError: A file cannot be read or written, or lies in the way.
+    """
+    before = list_path(path, pair.provider)
+    if not before.exists():
+        return None
+    earlier, now, home = _read(before, path.parent, pair.provider), whole_seconds(), folder / before.name
+    promise = earlier.next_update if earlier.next_update and earlier.next_update > now else None
+    revocation = extend_revocation(pair.private, pair.provider, earlier, issued=now, next_update=promise)
+    write_revocation(home, revocation, overwrite=home.absolute() == before.absolute())
+    return home
 
 
 def _read(path: Path, folder: Path, provider: ProviderKey) -> Revocation:

@@ -24,7 +24,7 @@ from style_provider.key_files import (
     whole_seconds,
 )
 from style_provider.keys import load_pair, load_private, public_path
-from style_provider.revocations import Additions, announce, extend_list
+from style_provider.revocations import Additions, announce, extend_list, renew_list
 
 __all__ = ["key"]
 
@@ -167,7 +167,8 @@ def _rotate(
         check_free(files, overwrite=overwrite)
         passphrase = None if no_passphrase else new_passphrase(new_passphrase_file, ask_new)
         store_pair(files, new, passphrase, overwrite=overwrite)
-        return _report(console, new.provider, files, file.parent)
+        renewed = renew_list(file, new, files.public.parent)
+        return _report(console, new.provider, files, file.parent, renewed)
 
     return run_command(console, action)
 
@@ -237,11 +238,15 @@ def _record(provider: ProviderKey) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _report(console: Console, provider: ProviderKey, files: KeyFiles, old: Path) -> Mapping[str, object]:
-    line = f"content-client trust update {files.public.name}"
+def _report(
+    console: Console, provider: ProviderKey, files: KeyFiles, old: Path, renewed: Path | None
+) -> Mapping[str, object]:
+    line = f"content-client trust update {files.public.name}{f' {renewed.name}' if renewed else ''}"
     console.say(f"private key  {files.private}  (sign with this one from now on; keep it to yourself)")
     console.say(f"public key   {files.public}  (give this file to your clients)")
     console.say(f"revocation   {files.revocation}  (keep it elsewhere, and to yourself)")
+    if renewed:
+        console.say(f"your list    {renewed}  (signed anew by this key; give this file to your clients)")
     console.say(f"fingerprint  {provider.fingerprint}")
     console.say(f"expires      {provider.expires:%Y-%m-%d}")
     console.say()
@@ -252,7 +257,7 @@ def _report(console: Console, provider: ProviderKey, files: KeyFiles, old: Path)
     return {
         "private_key": files.private, "public_key": files.public, "revocation": files.revocation,
         "fingerprint": provider.fingerprint, "provider_id": provider.provider_id, "serial": provider.serial,
-        "expires": provider.expires.isoformat(), "update_command": line,
+        "expires": provider.expires.isoformat(), "update_command": line, "list": renewed,
     }  # fmt: skip
 
 

@@ -294,6 +294,19 @@ def test_current_key_puts_an_older_one_onto_the_list(keys: Path) -> None:
     assert result.json["result"]["number"] == 1
 
 
+@pytest.mark.parametrize("folder", ["keys", "elsewhere"])
+def test_new_key_says_again_what_was_listed(keys: Path, folder: str) -> None:
+    made = provider("revoke", "ab" * 32, "--reason", "x", "--next-update", "90d", cwd=keys.parent)
+    assert made.code == 0, made.err
+    result = provider("key", "rotate", "keys/studio.pem", "--no-passphrase", "--out", folder, "--json", cwd=keys.parent)
+    assert result.code == 0, result.err
+    new = keys.parent / folder
+    listed = read_revocation(new / "studio.mdfyrev").open([public(new, "studio-2")])
+    assert (listed.number, listed.bundles) == (2, {"ab" * 32: "x"})
+    assert listed.next_update is not None
+    assert result.json["result"]["update_command"].endswith("studio-2.mdfykey studio.mdfyrev")
+
+
 def test_older_key_does_not_speak_for_the_provider(keys: Path) -> None:
     rotate(keys)
     words = ("key", "revoke", "keys/studio-2.mdfykey", "--by", "keys/studio.pem", "--reason", "x")
