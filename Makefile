@@ -12,10 +12,10 @@ PACKAGES := protocol modify_fl style_provider content_client
 SOURCES := $(shell find $(PACKAGES) tests -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test check demo golden lock format clean
+.PHONY: help install test test-slow check demo golden lock format clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## create .venv from requirements.lock
 
@@ -27,8 +27,11 @@ $(STAMP): requirements.lock pyproject.toml
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
 	touch $@
 
-test: $(STAMP)  ## run every test and record coverage
+test: $(STAMP)  ## run every test but the slow ones and record coverage
 	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
+
+test-slow: $(STAMP)  ## run the slow tests: mutants and kills by the thousand
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 # Coverage comes from `make test`; the suite runs again only where its data is missing or older than the sources.
 .coverage: $(SOURCES) | $(STAMP)

@@ -11,7 +11,7 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -26,6 +26,7 @@ __all__ = [
     "Member",
     "canonical_order",
     "check_name",
+    "content_offsets",
     "read_directory",
     "read_exactly",
     "write_container",
@@ -136,25 +137,54 @@ def _lay_out(entries: Sequence[tuple[str, int, int]]) -> _Layout:
     return _Layout(tuple(members), tuple(headers), directory + end, total)
 
 
-def write_container(stream: BinaryIO, members: Sequence[tuple[str, bytes]]) -> None:
+def content_offsets(sizes: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Return where the contents of each member begin.
+
+    Args:
+        sizes: Names and sizes, in the order of ``canonical_order``; of the last
+            one only what is before it matters.
+
+    Raises:
+        MalformedBundleError: a name, the order, the number or the total size is
+            not allowed.
+    """
+    _check_count(len(sizes))
+    _check_names([name for name, _ in sizes])
+    if sum(size for _, size in sizes) > MAX_SIZE - _OVERHEAD:
+        raise problem("E_CONTAINER", detail="4 GiB or more")
+    return {member.name: member.offset for member in _lay_out([(name, size, 0) for name, size in sizes]).members}
+
+
+def write_container(
+    stream: BinaryIO,
+    members: Sequence[tuple[str, bytes]],
+    *,
+    crcs: Mapping[str, int] | None = None,
+    stored: Collection[str] = (),
+) -> None:
     """Write members, already in canonical order, as one container.
 
     Args:
-        stream: Receives the bytes from its current position on; is not sought.
+        stream: Receives the bytes from its current position on; sought only to
+            skip what is stored already.
         members: Names and contents, in the order of ``canonical_order``.
+        crcs: CRCs that are known already, by name.
+        stored: Names of members whose contents stand in their place
+            (``content_offsets``) already.
 
     Raises:
         MalformedBundleError: a name, the order, the number or the total size is
             not allowed; nothing has been written then.
     """
-    _check_count(len(members))
-    _check_names([name for name, _ in members])
-    if sum(len(data) for _, data in members) > MAX_SIZE - _OVERHEAD:
-        raise problem("E_CONTAINER", detail="4 GiB or more")
-    layout = _lay_out([(name, len(data), zlib.crc32(data)) for name, data in members])
-    for (_, data), header in zip(members, layout.headers, strict=True):
+    content_offsets([(name, len(data)) for name, data in members])
+    known = crcs or {}
+    layout = _lay_out([(name, len(data), known[name] if name in known else zlib.crc32(data)) for name, data in members])
+    for (name, data), header in zip(members, layout.headers, strict=True):
         stream.write(header)
-        stream.write(data)
+        if name in stored:
+            stream.seek(len(data), io.SEEK_CUR)
+        else:
+            stream.write(data)
     stream.write(layout.tail)
 
 

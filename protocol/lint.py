@@ -17,7 +17,7 @@ from protocol.errors import problem
 from protocol.manifest import MANIFEST, Manifest
 from protocol.schema import encode
 
-__all__ = ["lint_members"]
+__all__ = ["lint_members", "lint_texts"]
 
 _PICTURE = r"jpe?g|png|gif|bmp|tiff?|webp|heic|heif|avif|dng|cr2|nef|psd"
 _PATTERNS: dict[str, re.Pattern[str]] = {
@@ -90,5 +90,20 @@ def lint_members(manifest: Manifest, members: Mapping[str, bytes]) -> None:
             texts[name] = data.replace(contact.encode("utf-8"), b"") if contact else data
     for name, data in sorted(texts.items()):
         kind = _find(data.decode("utf-8", errors="replace"), known)
+        if kind:
+            raise problem("E_LINT", member=name, detail=kind)
+
+
+def lint_texts(texts: Mapping[str, str]) -> None:
+    """Refuse texts that could not be published, before work is put into what they describe.
+
+    Args:
+        texts: What is to be said, by the name of the place where it was given.
+
+    Raises:
+        PolicyError: E_LINT, names the place and the kind of detail.
+    """
+    for name, text in texts.items():
+        kind = _find(text, ())
         if kind:
             raise problem("E_LINT", member=name, detail=kind)

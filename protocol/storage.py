@@ -128,7 +128,7 @@ def atomic_writer(path: Path, *, mode: int = PUBLIC, overwrite: bool = False) ->
         os.close(descriptor)  # opened again below under its name, which callers may read from
     temporary = Path(name)
     try:
-        with temporary.open("w+b") as stream, storage_errors(path):
+        with storage_errors(path), temporary.open("w+b") as stream:  # closing writes too, and can fail
             yield stream
             stream.flush()
             temporary.chmod(mode)

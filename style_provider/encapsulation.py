@@ -101,9 +101,9 @@ def make_bundle(
     report = reconstruction_report(result.model, task.images.subset(held), cpu_nets) if held else {}
     digest = write_style_bundle(
         task.out, result, release=_with_figures(release, report, len(held), task.preset), key=key.private,
-        provider=key.provider, overwrite=task.overwrite,
+        provider=key.provider, recipients=release.usage.audience or (), overwrite=task.overwrite,
     )  # fmt: skip
-    return _report(task, result, report, held=len(held), digest=digest, console=console)
+    return _report(task, result, report, release=release, held=len(held), digest=digest, console=console)
 
 
 def _train(task: Packaging, images: ImageSet, nets: PerceptualNets, *, fresh: bool, console: Console) -> Encapsulated:
@@ -135,6 +135,7 @@ def _report(
     result: Encapsulated,
     report: Mapping[str, float | None],
     *,
+    release: Release,
     held: int,
     digest: str,
     console: Console,
@@ -149,9 +150,13 @@ def _report(
         value = report.get(name)
         console.say(f"  {label:<16}{'not available' if value is None else f'{value:.4f}{unit}'}")
     console.say("leakage of style images was not measured; the critic is in the bundle")
+    readers = release.usage.audience
+    if readers:
+        console.say(f"encrypted; only the {len(readers)} recipients named can open and use it")
     console.say(f"next: give {task.out} and the .mdfykey file to your clients")
     return {
-        "bundle": task.out, "digest": digest, "images": len(task.images), "held_out": held,
+        "bundle": task.out, "digest": digest, "sequence": release.sequence, "supersedes": release.supersedes,
+        "recipients": len(readers or ()), "images": len(task.images), "held_out": held,
         "skipped": [name for name, _ in task.images.skipped], "steps": summary.steps,
         "images_seen": summary.images_seen, "seconds": summary.seconds, "reconstruction": dict(report),
         "losses": {"perceptual": summary.perceptual.name, "identity": summary.identity.name},

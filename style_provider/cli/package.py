@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -31,9 +31,17 @@ from modify_fl.options import (
     override,
 )
 from protocol.errors import StorageError
-from style_provider.keys import find_key, load_pair
+from protocol.lint import lint_texts
+from protocol.manifest import Usage
+from protocol.verify import Verification
+from style_provider.keys import check_current, find_key, load_pair
+from style_provider.releases import check_life, read_earlier, read_recipients, release_date
 
 __all__ = ["package"]
+
+_NO_DESCRIPTION = "no description given"
+_NO_LICENCE = "all rights reserved"
+_FIRST = "1.0.0"
 
 
 def package(
@@ -47,7 +55,7 @@ def package(
     ] = "quick-64",
     key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="FILE", help="Your private key.", show_default="the only one of the key folder"),
+        typer.Option("--key", metavar="FILE", help="Your private key.", show_default="the newest of the key folder"),
     ] = None,
     passphrase_file: Annotated[
         Path | None, typer.Option("--passphrase-file", metavar="FILE", help="Its first line is the passphrase.")
@@ -59,18 +67,40 @@ def package(
         str | None, typer.Option("--name", metavar="TEXT", help="Name of the style.", show_default="the data set")
     ] = None,
     description: Annotated[
-        str, typer.Option("--description", metavar="TEXT", help="How the style looks.")
-    ] = "no description given",
+        str | None,
+        typer.Option("--description", metavar="TEXT", help="How the style looks.", show_default=_NO_DESCRIPTION),
+    ] = None,
     licence: Annotated[
-        str, typer.Option("--licence", metavar="TEXT", help="Licence of the weights.")
-    ] = "all rights reserved",
+        str | None,
+        typer.Option("--licence", metavar="TEXT", help="Licence of the weights.", show_default=_NO_LICENCE),
+    ] = None,
     data_licence: Annotated[
         str | None,
         typer.Option("--data-licence", metavar="TEXT", help="Licence of the images.", show_default="of the data set"),
     ] = None,
     release_version: Annotated[
-        str, typer.Option("--release", metavar="VERSION", help="Version of the style.")
-    ] = "1.0.0",
+        str | None, typer.Option("--release", metavar="VERSION", help="Version of the style.", show_default=_FIRST)
+    ] = None,
+    update: Annotated[
+        Path | None,
+        typer.Option("--update", metavar="FILE", help="Your bundle that this one replaces; it sets the defaults."),
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="age1...", help="Encrypt to this recipient; repeat for more."),
+    ] = None,
+    to_file: Annotated[
+        Path | None, typer.Option("--to-file", metavar="FILE", help="Recipients, one a line; # begins a comment.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="TEXT", help="A use you allow; repeat for more.")
+    ] = None,
+    prohibit: Annotated[
+        list[str] | None, typer.Option("--prohibit", metavar="TEXT", help="A use you forbid; repeat for more.")
+    ] = None,
+    ask_consent: Annotated[
+        bool, typer.Option("--ask-consent", help="Clients must agree to the terms before the first use.")
+    ] = False,
     holdout: Annotated[
         float, typer.Option("--holdout", metavar="F", min=0, max=0.9, help="Share of images measured, not trained on.")
     ] = 0.1,
@@ -97,7 +127,8 @@ def package(
 
     Trains, measures reconstructions on held-out images, signs, packs and
     verifies the result. Stopped with Ctrl-C, the same command goes on; checkpoints
-    and samples are in FILE.run beside the bundle.
+    and samples are in FILE.run beside the bundle. With --to, only these recipients
+    can open and use it. SOURCE_DATE_EPOCH sets its date.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
     console = Console("style-provider", "package", verbosity)
@@ -112,7 +143,17 @@ def package(
         target = out or Path(f"{_title(dataset)}.mdfy")
         _check_target(target, overwrite=overwrite)
         _require_data(dataset, data_root)
-        pair = load_pair(key or find_key(), passphrase_file, console.ask_secret)
+        _check_words({
+            "--name": [name], "--description": [description], "--licence": [licence], "--data-licence": [data_licence],
+            "--release": [release_version], "--allow": allow or (), "--prohibit": prohibit or (),
+        })  # fmt: skip
+        recipients, created = read_recipients(to or (), to_file), release_date()
+        private = key or find_key()
+        pair = load_pair(private, passphrase_file, console.ask_secret)
+        check_current(private, pair.provider)
+        check_life(pair.provider, created)
+        earlier = read_earlier(update, pair.provider, private.parent) if update else None
+        usage = _usage(earlier, allow, prohibit, recipients, ask_consent=ask_consent)
 
         from modify_fl.bundle import Release
         from style_provider.encapsulation import Packaging, load_styles, make_bundle
@@ -121,10 +162,17 @@ def package(
         if dry_run:
             return _plan(console, chosen, length, len(images), target)
         card = DATASETS.get(dataset)
+        old = earlier.manifest if earlier else None
         release = Release(
-            name=name or _title(dataset), description=description, images=len(images), model_licence=licence,
-            dataset_licence=data_licence or (card.licence if card else "not stated"),
-            style_data=card.style_data if card else "confidential", version=release_version,
+            name=name or (old.bundle.name if old else _title(dataset)),
+            description=description or (old.style.description if old and old.style else _NO_DESCRIPTION),
+            images=len(images), created=created, usage=usage,
+            model_licence=licence or (old.licence.model if old else _NO_LICENCE),
+            dataset_licence=data_licence or (old.licence.dataset if old else card.licence if card else "not stated"),
+            style_data=card.style_data if card else "confidential",
+            version=release_version or (old.bundle.version if old else _FIRST),
+            sequence=old.bundle.sequence + 1 if old else 1, bundle_id=old.bundle.id if old else None,
+            supersedes=earlier.payload_digest if earlier else None,
         )  # fmt: skip
         task = Packaging(
             images=images, holdout=holdout, preset=chosen, budget=length, seed=seed, runtime=runtime,
@@ -133,6 +181,27 @@ def package(
         return make_bundle(task, release=release, key=pair, fresh=fresh, console=console)
 
     return run_command(console, action)
+
+
+def _check_words(given: Mapping[str, Sequence[str | None]]) -> None:
+    """Find out before training what would be refused after it (B-20)."""
+    lint_texts({option: "\n".join(text or "" for text in texts) for option, texts in given.items()})
+
+
+def _usage(
+    earlier: Verification | None,
+    allow: Sequence[str] | None,
+    prohibit: Sequence[str] | None,
+    recipients: tuple[str, ...],
+    *,
+    ask_consent: bool,
+) -> Usage:
+    """Join what the command says with what the replaced bundle said."""
+    old = earlier.manifest.usage if earlier else Usage()
+    return Usage(
+        allowed=tuple(allow or old.allowed), prohibited=tuple(prohibit or old.prohibited),
+        requires_acknowledgement=ask_consent or old.requires_acknowledgement, audience=recipients or old.audience,
+    )  # fmt: skip
 
 
 def _title(dataset: str) -> str:

@@ -13,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import container
-from protocol.container import MAX_MEMBERS, Member, check_name, read_directory, read_exactly, write_container
+from protocol.container import (
+    MAX_MEMBERS,
+    Member,
+    canonical_order,
+    check_name,
+    content_offsets,
+    read_directory,
+    read_exactly,
+    write_container,
+)
 from protocol.errors import MalformedBundleError
 
 SMALL = {"manifest.json": b"{}", "a/b.txt": b"text", "w.safetensors": b"\x00\x01", "model.sig": b"s"}
@@ -174,6 +183,18 @@ def test_limits_of_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "MAX_SIZE", container._OVERHEAD)
     with pytest.raises(MalformedBundleError, match="4 GiB"):
         pack(SMALL)
+
+
+def test_contents_may_be_in_their_place_already() -> None:
+    ordered = sorted(SMALL.items(), key=lambda item: canonical_order(item[0]))
+    offsets = content_offsets([(name, len(data)) for name, data in ordered])
+    stream = io.BytesIO()
+    stream.seek(offsets["w.safetensors"])
+    stream.write(SMALL["w.safetensors"])
+    stream.seek(0)
+    crcs = {"w.safetensors": zlib.crc32(SMALL["w.safetensors"])}
+    write_container(stream, ordered, crcs=crcs, stored={"w.safetensors"})
+    assert stream.getvalue() == pack(SMALL)
 
 
 def end_record(count: int, size: int, offset: int) -> bytes:

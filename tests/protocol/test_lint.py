@@ -8,7 +8,7 @@ import pytest
 from bundlekit import MEMBERS, STUDIO, open_trusted, style_manifest, write_style
 
 from protocol.errors import PolicyError
-from protocol.lint import lint_members
+from protocol.lint import lint_members, lint_texts
 
 # Found where it is hidden: in a field of the manifest, and in a report.
 PRIVATE = {
@@ -62,3 +62,10 @@ def test_provider_without_contact_is_linted_too() -> None:
     lint_members(silent, {"notes.txt": b"nothing to see"})
     with pytest.raises(PolicyError):
         lint_members(silent, {"notes.txt": STUDIO.contact.encode()})
+
+
+def test_texts_are_refused_before_they_are_in_a_manifest() -> None:
+    lint_texts({"--name": "Broad strokes", "--allow": ""})
+    with pytest.raises(PolicyError) as caught:
+        lint_texts({"--name": "Broad strokes", "--allow": "ask me@example.org"})
+    assert (caught.value.code, caught.value.member) == ("E_LINT", "--allow")
