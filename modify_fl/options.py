@@ -3,20 +3,14 @@
 Imported by the command lines only. Nothing here imports torch.
 """
 
-import dataclasses
-import json
-from collections.abc import Iterator, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, ClassVar
 
+import click
 import typer
 import typer.core
-
-from modify_fl.config import NetworkConfig, Preset
-from modify_fl.errors import ConfigError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 __all__ = [
     "BudgetOption",
@@ -39,11 +33,8 @@ __all__ = [
     "VerboseOption",
     "add_version",
     "new_program",
-    "override",
     "run_folder",
 ]
-
-_Part = TypeVar("_Part", bound="DataclassInstance")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object; everything else goes to stderr.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print warnings and errors only.")]
@@ -92,19 +83,57 @@ RequireOption = Annotated[
 ]
 
 
-def new_program(description: str, *, bare: bool = False) -> typer.Typer:
-    """Return an empty command tree with plain help texts.
+def new_program(
+    description: str, package: str = "", commands: Sequence[str] = (), *, bare: bool = False
+) -> typer.Typer:
+    """Return a command tree with plain help texts.
 
     Args:
         description: One sentence that stands above the list of commands.
+        package: Holds a module for each of ``commands``, imported when it is used (U-31).
+        commands: Names of commands, each that of its module and of the function or tree in it;
+            without any, this is a tree inside a program.
         bare: Whether the name alone does something; else it prints the help text.
     """
     # rich would cost a third of the half second that --help may take (U-31).
     typer.core.HAS_RICH = False
+
+    class Commands(_LateCommands):
+        homes: ClassVar = {name: f"{package}.{name}" for name in commands}
+
     return typer.Typer(
+        cls=Commands if commands else None,
         help=description, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=not bare,
-        add_completion=True, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+        add_completion=bool(commands), suggest_commands=False,  # click suggests them itself
+        context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
     )  # fmt: skip
+
+
+class _LateCommands(typer.core.TyperGroup):
+    """A tree whose commands are imported when somebody asks for them."""
+
+    homes: ClassVar[Mapping[str, str]]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(self.homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.homes:
+            for name in self.homes:  # the message about a mistyped name looks for those that are alike
+                self.get_command(ctx, name)
+        elif cmd_name not in self.commands:
+            self.commands[cmd_name] = _load_command(self.homes[cmd_name], cmd_name)
+        return self.commands.get(cmd_name)
+
+
+def _load_command(home: str, name: str) -> click.Command:
+    found = getattr(importlib.import_module(home), name)
+    tree = found if isinstance(found, typer.Typer) else typer.Typer(add_completion=False, rich_markup_mode=None)
+    if tree is not found:
+        tree.command(name)(found)
+    command = typer.main.get_command(tree)
+    command.name = name
+    return command
 
 
 def add_version(app: typer.Typer) -> None:
@@ -131,71 +160,3 @@ def run_folder(out: Path) -> Path:
     what must not leave this machine (M-37, P-38).
     """
     return out.with_name(out.name + ".run")
-
-
-def override(preset: Preset, changes: Sequence[str]) -> Preset:
-    """Apply ``--set key=value`` to a preset (U-38).
-
-    Args:
-        preset: The preset as it stands in the code.
-        changes: Texts such as ``encapsulation.batch=8``; leading parts of the
-            name may be left out where the rest is unique.
-
-    Returns:
-        The changed preset, checked like any other.
-
-    Raises:
-        ConfigError: A text is not ``key=value``, the key is not known or not
-            unique, or the value does not fit.
-    """
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals:
-            raise ConfigError(f"cannot read the setting {change!r}", fix="write it like encapsulation.batch=8")
-        preset = _replaced(preset, _locate(preset, name.strip()), text.strip())
-    return preset
-
-
-def _names(part: Any, prefix: str = "") -> Iterator[str]:  # noqa: ANN401 - any settings class
-    """Yield the full names of all settings of a preset or of a part of one."""
-    for item in dataclasses.fields(part):
-        value = getattr(part, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from _names(value, f"{prefix}{item.name}.")
-        elif prefix:  # the preset's own name is none of its settings
-            yield prefix + item.name
-
-
-def _locate(preset: Preset, name: str) -> str:
-    found = [full for full in _names(preset) if f".{full}".endswith(f".{name}")]
-    if not found:
-        raise ConfigError(f"no setting is called {name}", fix="see the names with --show-config")
-    if len(found) > 1:
-        raise ConfigError(f"the setting {name} is not unique", fix=f"write {' or '.join(found)}")
-    return found[0]
-
-
-def _replaced(part: _Part, name: str, text: str) -> _Part:
-    head, _, rest = name.partition(".")
-    old = getattr(part, head)
-    changes: dict[str, Any] = {head: _replaced(old, rest, text) if rest else _value(old, name, text)}
-    if isinstance(part, NetworkConfig) and head == "resolution":
-        changes["xi"] = None  # follows the resolution unless it is set itself (M-24)
-    return dataclasses.replace(part, **changes)
-
-
-def _value(old: object, name: str, text: str) -> object:
-    """Read ``text`` as the kind of value that ``old`` is."""
-    try:
-        new = text if isinstance(old, str) else json.loads(text)
-    except ValueError:
-        new = None
-    if isinstance(old, tuple) and isinstance(new, list) and len(new) == len(old):
-        numbers = all(type(item) in {int, float} for item in new)
-        new = tuple(float(item) for item in new) if numbers else None
-    if isinstance(old, float) and type(new) is int:
-        new = float(new)
-    if type(new) is not type(old):
-        why = f"it is {old} now"
-        raise ConfigError(f"the setting {name} cannot be {text}", why=why, fix="give a value of that kind")
-    return new

@@ -31,8 +31,8 @@ from modify_fl.options import (
     ShowConfigOption,
     ThreadsOption,
     VerboseOption,
-    override,
 )
+from modify_fl.overrides import override
 from modify_fl.passphrase import known_passphrase
 from protocol.encryption import Identity
 from protocol.verify import inspect_bundle

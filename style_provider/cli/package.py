@@ -28,8 +28,8 @@ from modify_fl.options import (
     ShowConfigOption,
     ThreadsOption,
     VerboseOption,
-    override,
 )
+from modify_fl.overrides import override
 from protocol.errors import StorageError
 from protocol.lint import lint_texts
 from protocol.manifest import Usage

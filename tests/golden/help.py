@@ -30,8 +30,11 @@ def _walk(command: click.Command, name: str, parent: click.Context | None) -> It
         name, [], parent=parent, resilient_parsing=True, terminal_width=_WIDTH, max_content_width=_WIDTH
     )
     yield context.command_path.replace(" ", "-") + ".txt", command.get_help(context) + "\n"
-    for child in sorted(getattr(command, "commands", {})):
-        yield from _walk(command.commands[child], child, context)  # type: ignore[attr-defined]
+    if isinstance(command, click.Group):
+        for child in sorted(command.list_commands(context)):
+            found = command.get_command(context, child)
+            assert found is not None
+            yield from _walk(found, child, context)
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ import typer
 
 from modify_fl.config import preset
 from modify_fl.errors import ConfigError
-from modify_fl.options import add_version, new_program, override, run_folder
+from modify_fl.options import add_version, new_program, run_folder
+from modify_fl.overrides import override
 
 
 def test_override_finds_settings_by_their_last_part() -> None:
