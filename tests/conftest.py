@@ -12,6 +12,9 @@ import pytest
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _SHARED = _CHECKOUT.parent / "shared"
 _ENVIRONMENT = dict(os.environ)  # as given by the user, before any test isolates itself
+_USERS = ("MODIFY_DATA", "MODIFY_PHOTOS", "MDFY_PASSPHRASE", "TORCH_HOME", "SOURCE_DATE_EPOCH")
+for _name in _USERS:  # at once, since some fixtures are made once for all tests
+    os.environ.pop(_name, None)
 
 
 def _folder(variables: tuple[str, ...], default: Path, what: str) -> Path:
@@ -56,8 +59,6 @@ def _isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setenv("MODIFY_CONFIG", str(home / "config"))
     monkeypatch.setenv("MODIFY_DATA_DIR", str(home / "data"))
-    for name in ("MODIFY_DATA", "MODIFY_PHOTOS", "MDFY_PASSPHRASE", "TORCH_HOME"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")
