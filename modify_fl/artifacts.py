@@ -42,6 +42,8 @@ class TrainingSummary:
     """What the identity term was (M-43)."""
     compute: str
     """Device, threads and precision, in words."""
+    init: str = "scratch"
+    """Where stage 1 started: ``scratch``, or name and digest of the weights (M-23)."""
 
 
 @dataclass(frozen=True, kw_only=True)

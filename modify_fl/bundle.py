@@ -251,7 +251,7 @@ def _provenance(summary: TrainingSummary, preset: str, xi: int, **stage2: str) -
     tool = version_of("modify-fl")
     training = Training(
         preset=preset, images_seen=summary.images_seen, steps=summary.steps, seed=summary.seed, xi=xi,
-        losses=nets, init="scratch" if not stage2 else "style bundle", **stage2,  # type: ignore[arg-type]
+        losses=nets, init=summary.init if not stage2 else "style bundle", **stage2,  # type: ignore[arg-type]
     )  # fmt: skip
     return Provenance(
         tool="modify-fl", tool_version=tool, source_commit="not recorded", torch=torch.__version__,

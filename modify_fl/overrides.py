@@ -15,6 +15,8 @@ __all__ = ["override"]
 
 _Part = TypeVar("_Part", bound="DataclassInstance")
 
+_TWIN = "from_base"
+
 
 def override(preset: Preset, changes: Sequence[str]) -> Preset:
     """Apply ``--set key=value`` to a preset (U-38).
@@ -22,7 +24,9 @@ def override(preset: Preset, changes: Sequence[str]) -> Preset:
     Args:
         preset: The preset as it stands in the code.
         changes: Texts such as ``encapsulation.batch=8``; leading parts of the
-            name may be left out where the rest is unique.
+            name may be left out where the rest is unique. A setting of
+            ``encapsulation`` changes in the recipe for a base model too, so that
+            it reaches the one in force (ADR 6).
 
     Returns:
         The changed preset, checked like any other.
@@ -35,7 +39,11 @@ def override(preset: Preset, changes: Sequence[str]) -> Preset:
         name, equals, text = change.partition("=")
         if not equals:
             raise ConfigError(f"cannot read the setting {change!r}", fix="write it like encapsulation.batch=8")
-        preset = _replaced(preset, _locate(preset, name.strip()), text.strip())
+        full = _locate(preset, name.strip())
+        preset = _replaced(preset, full, text.strip())
+        part, _, rest = full.partition(".")
+        if part == "encapsulation" and preset.from_base is not None:
+            preset = _replaced(preset, f"{_TWIN}.{rest}", text.strip())
     return preset
 
 
@@ -43,6 +51,8 @@ def _names(part: Any, prefix: str = "") -> Iterator[str]:  # noqa: ANN401 - any 
     """Yield the full names of all settings of a preset or of a part of one."""
     for item in dataclasses.fields(part):
         value = getattr(part, item.name)
+        if isinstance(part, Preset) and item.name == _TWIN:
+            continue  # changes together with ``encapsulation``
         if dataclasses.is_dataclass(value):
             yield from _names(value, f"{prefix}{item.name}.")
         elif prefix:  # the preset's own name is none of its settings

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modify_fl.artifacts import Encapsulated
+from modify_fl.base.start import Start
 from modify_fl.bundle import Release, write_style_bundle
 from modify_fl.config import Budget, Preset, Runtime
 from modify_fl.console import Console, MetricsLog, duration
@@ -50,6 +51,8 @@ class Packaging:
     """The bundle."""
     overwrite: bool
     """Whether it may be replaced."""
+    start: Start | None = None
+    """Weights to begin with (M-23)."""
 
 
 def load_styles(dataset: str, data_root: Path | None, resolution: int, limit: int | None, console: Console) -> ImageSet:
@@ -116,7 +119,7 @@ def _train(task: Packaging, images: ImageSet, nets: PerceptualNets, *, fresh: bo
 
         return encapsulate(
             images, preset=task.preset, budget=task.budget, seed=task.seed, runtime=task.runtime, nets=nets,
-            folder=folder, emit=emit, fresh=fresh,
+            folder=folder, emit=emit, fresh=fresh, start=task.start,
         )  # fmt: skip
 
 
@@ -160,5 +163,5 @@ def _report(
         "skipped": [name for name, _ in task.images.skipped], "steps": summary.steps,
         "images_seen": summary.images_seen, "seconds": summary.seconds, "reconstruction": dict(report),
         "losses": {"perceptual": summary.perceptual.name, "identity": summary.identity.name},
-        "run": run_folder(task.out),
+        "run": run_folder(task.out), "init": summary.init,
     }  # fmt: skip

@@ -1,31 +1,62 @@
-"""Train the weights that ship with the package, in slices that lose nothing.
+"""Train the face models that stage 1 starts from, and export them into the package (M-23, ADR 6).
 
-    TORCH_HOME=weights python tools/train_release.py DATA --out runs/base-64 --budget 140m --slice 8m
+    TORCH_HOME=weights python tools/train_release.py train DATA --out runs/base-64 --budget 140m --slice 8m
+    python tools/train_release.py export runs/base-64 --out modify_fl/base
 
 DATA is a folder of aligned faces (``style/paintings/128`` and so on, see
-``SOURCES``). The same command goes on where the last slice ended. A fixed part
-of every source is never trained on; its names are written to
-``held-out.txt`` beside the checkpoints, one path a line, for the evaluation.
+``SOURCES``). The same ``train`` command goes on where the last slice ended. A
+fixed part of every source, whole persons and paintings, is never trained on; its
+names are written to ``held-out.txt`` beside the checkpoints, one path a line,
+for the evaluation.
+
+``export`` only reads the run: averaged weights of E, D, the offset and M, and
+Dis, of the newest checkpoint. A run that is still going on can be exported too;
+record and model card then say how far it was. The name of the run's folder is
+the name of the base.
+
+To go on from exported weights, with the identity term this time, as a new run
+with fresh optimisers, the adversary from the first step and a lower rate::
+
+    python tools/train_release.py train DATA --out runs/base-64-id --budget 60m \
+        --from modify_fl/base/base-64.safetensors
+    python tools/train_release.py export runs/base-64-id --out modify_fl/base --name base-64
+
+``--set`` changes any setting of the recipe, as in ``style-provider package``.
+
+On a GPU machine the same commands serve, without slices: install the package
+with its dependencies, carry DATA and the folder TORCH_HOME over, and add
+``--device cuda`` (``--preset good-128 --budget 3h``, for instance); then carry
+``runs/NAME`` back, or export there. A run goes on only on a device of the same
+kind to the same bits (M-40); on another it goes on all the same.
 """
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from modify_fl.config import Budget, EncapsulationConfig, Runtime, preset
+from modify_fl.base.card import BaseCard, Source, read_card
+from modify_fl.base.export import write_base
+from modify_fl.base.start import MODEL_PARTS, Start, load_base
+from modify_fl.config import Budget, CriticConfig, EncapsulationConfig, NetworkConfig, Runtime, preset
 from modify_fl.console import Console, MetricsLog
 from modify_fl.data import ImageSet, load_images
-from modify_fl.errors import InterruptedRunError
+from modify_fl.errors import ConfigError, DataError, InterruptedRunError, ModifyError
 from modify_fl.events import TrainingEvent
+from modify_fl.overrides import override
 from modify_fl.perceptual import PerceptualNets
+from modify_fl.training import checkpoint
 from modify_fl.training.encapsulation import encapsulate
 from modify_fl.training.runtime import resolve
 
@@ -35,8 +66,20 @@ SOURCES = {
 }  # fmt: skip
 """Folder of each source and the share of its people that is held out."""
 
+CREDITS = {
+    "style/paintings": ("oil portraits of the Met and the Rijksmuseum", "public domain by date, CC0"),
+    "style/engravings": ("engravings, lithographs and early photographs", "public domain by date"),
+    "content/congress": ("official portraits of the US congress", "public domain (US government)"),
+    "content/london": (
+        "Face Research Lab London Set, DeBruine and Jones 2017, doi 10.6084/m9.figshare.5047666", "CC BY 4.0"
+    ),
+    "content/ai_cc0": ("generated people", "CC0"),
+}  # fmt: skip
+"""What each source is, and its licence."""
+
 _NOT_THE_PERSON = (re.compile(r"(neutral|smiling)"), re.compile(r"(full)?_\d$"))
 _STORED = {64: 128, 128: 128, 256: 256}
+_LICENCE = "Apache-2.0, as the package; name the sources below"
 
 
 def person(path: str) -> str:
@@ -77,27 +120,93 @@ def base_recipe(config: EncapsulationConfig) -> EncapsulationConfig:
     return replace(config, lambda_id=0.0, parts=(0.05, 0.10, 0.75, 0.10), discriminator_start=0.04, ema_half_life=5000)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Train one slice; exit 0 when the whole budget is done, 75 when there is more to do."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--preset", default="quick-64")
-    parser.add_argument("--budget", default="140m", help="of the whole run, such as 140m or 400kimg")
-    parser.add_argument("--slice", default=None, help="stop after this time with a checkpoint, such as 8m")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args(arguments)
+def continued_recipe(config: EncapsulationConfig) -> EncapsulationConfig:
+    """Return the recipe for going on from exported weights: identity term and Dis from the first step, half the rate.
 
-    chosen = preset(options.preset)
-    chosen = replace(chosen, encapsulation=base_recipe(chosen.encapsulation))
+    No block of Dis is frozen: the pictures are the same as before, and many.
+    """
+    return replace(
+        config, parts=(0.0, 0.05, 0.85, 0.10), discriminator_start=0.0, identity_start=0.0, ema_half_life=5000,
+        learning_rate=config.learning_rate / 2,
+    )  # fmt: skip
+
+
+# Export -----------------------------------------------------------------------
+
+
+def export(run: Path, out: Path, *, name: str = "", licence: str = _LICENCE) -> BaseCard:
+    """Write the newest checkpoint of ``run`` as a base into ``out``; the run is only read.
+
+    Raises:
+        ConfigError: There is no run, or it cannot be exported.
+        DataError: Its checkpoint cannot be read.
+    """
+    try:
+        record = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"there is no run in {run}", fix="name the folder given to train --out") from error
+    saved = _newest(run)
+    settings = record["settings"]
+    recipe, schedule = settings["preset"]["encapsulation"], saved.values["schedule"]
+    seen = int(str(saved.values["images_seen"]))
+    identity = settings["identity"] if recipe["lambda_id"] else "none"
+    card = BaseCard(
+        name=name or run.resolve().name, network=NetworkConfig(**settings["preset"]["network"]),
+        critic=CriticConfig(**recipe["critic"]), images_seen=seen, images_planned=schedule["total"],  # type: ignore[index]
+        steps=saved.step, seed=settings["seed"], init=settings.get("init", "scratch"),
+        perceptual=settings["perceptual"], identity=identity,
+        weights={key.removeprefix("lambda_"): value for key, value in recipe.items() if key.startswith("lambda_")},
+        remapped=seen > schedule["remap_start"],  # type: ignore[index]
+        sources=_credits(run), licence=licence, folder=out,
+    )  # fmt: skip
+    return write_base(card, _states(saved.tensors))
+
+
+def _newest(run: Path) -> checkpoint.Checkpoint:
+    try:
+        found = checkpoint.load(run)
+    except DataError:  # the run may have replaced it under our eyes
+        found = checkpoint.load(run)
+    if found is None:
+        raise ConfigError(f"the run in {run} has no checkpoint yet", fix="wait two minutes")
+    return found
+
+
+def _states(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Return the averaged networks part by part, and Dis, which has no average."""
+    states: dict[str, dict[str, Tensor]] = {part: {} for part in MODEL_PARTS}
+    for full, value in tensors["average"].items():
+        part, _, name = full.partition(".")
+        states[part][name] = value
+    return states | {"discriminator": dict(tensors["discriminator"])}
+
+
+def _credits(run: Path) -> tuple[Source, ...]:
+    path = run / "held-out.txt"
+    kept = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    return tuple(
+        Source(name=name, licence=licence, held_out=sum(line.startswith(f"{folder}/") for line in kept))
+        for folder, (name, licence) in CREDITS.items()
+    )
+
+
+# Training ---------------------------------------------------------------------
+
+
+def train(options: argparse.Namespace, console: Console) -> int:
+    """Train one slice; return 0 when the whole budget is done, 75 when there is more to do."""
+    chosen, start = preset(options.preset), None
+    recipe = base_recipe if options.origin is None else continued_recipe
+    chosen = replace(chosen, encapsulation=recipe(chosen.encapsulation), from_base=None)
+    chosen = override(chosen, options.changes)
+    if options.origin is not None:
+        start = _start(options.origin, chosen.network)
     images, kept = base_images(options.data, chosen.network.resolution)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "held-out.txt").write_text("\n".join(kept) + "\n", encoding="utf-8")
 
-    runtime = Runtime(threads=options.threads)
+    runtime = Runtime(device=options.device, threads=options.threads)
     nets = PerceptualNets.find(require=False, device=resolve(runtime, bf16=False).device)
-    console = Console("train_release", "base")
     console.note(f"{len(images)} pictures to train on, {len(kept)} kept out")
     if options.slice:
         timer = threading.Timer(Budget.parse(options.slice).amount, os.kill, (os.getpid(), signal.SIGTERM))
@@ -112,11 +221,52 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             encapsulate(
                 images, preset=chosen, budget=Budget.parse(options.budget), seed=options.seed, runtime=runtime,
-                nets=nets, folder=options.out, emit=emit,
+                nets=nets, folder=options.out, emit=emit, start=start,
             )  # fmt: skip
         except InterruptedRunError as stopped:
             console.note(str(stopped))
             return 75
+    return 0
+
+
+def _start(path: Path, network: NetworkConfig) -> Start:
+    return load_base(read_card(path.with_suffix(".json")), network)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands: Any = parser.add_subparsers(dest="command", required=True)
+    new = commands.add_parser("train", help="train a slice, or go on")
+    new.add_argument("data", type=Path)
+    new.add_argument("--out", type=Path, required=True, help="folder of the run")
+    new.add_argument("--from", dest="origin", type=Path, help="exported base weights (.safetensors) to begin with")
+    new.add_argument("--preset", default="quick-64")
+    new.add_argument("--budget", default="140m", help="of the whole run, such as 140m or 400kimg")
+    new.add_argument("--slice", default=None, help="stop after this time with a checkpoint, such as 8m")
+    new.add_argument("--seed", type=int, default=1)
+    new.add_argument("--threads", type=int, default=None)
+    new.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    new.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
+    out = commands.add_parser("export", help="write a run's weights as a base")
+    out.add_argument("run", type=Path, help="folder of the run; its name is the name of the base")
+    out.add_argument("--out", type=Path, required=True, help="folder of the base, such as modify_fl/base")
+    out.add_argument("--name", default="", help="another name than the run's")
+    out.add_argument("--licence", default=_LICENCE, help="of the weights")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one of the two commands; an error is one sentence with its own exit code."""
+    options = _parser().parse_args(arguments)
+    console = Console("train_release", options.command)
+    try:
+        if options.command == "train":
+            return train(options, console)
+        card = export(options.run, options.out, name=options.name, licence=options.licence)
+    except ModifyError as error:
+        return console.fail(error)
+    console.note(f"{card.label}: {card.finished:.0%} of the planned run, {card.images_seen / 1000:.1f} kimg")
+    console.note(f"wrote {card.weights_file} ({card.weights_file.stat().st_size / 1e6:.1f} MB), its .json and its .md")
     return 0
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from modify_fl.config import NetworkConfig
-from modify_fl.errors import ShapeError
+from modify_fl.errors import ConfigError, ShapeError
 from modify_fl.networks.layers import EqualConv2d, EqualLinear, seeded
 from modify_fl.ops import blur, downsample2d, float32_region, minibatch_std, widen
 
@@ -61,6 +61,25 @@ class Discriminator(nn.Module):
         self.conv = EqualConv2d(last + (self._group > 0), last, 3, padding=1, activate=True)
         self.dense = EqualLinear(last * resolution**2, last, activate=True)
         self.score = EqualLinear(last, 1)
+
+    def freeze(self, blocks: int) -> None:
+        """Take the first ``blocks`` residual blocks, and the layer before them, out of training.
+
+        Source: Mo, Cho and Shin 2020, FreezeD: the layers next to the picture
+        keep what they learnt on much data while the rest learns on little.
+
+        Args:
+            blocks: Counted from the picture, 0 to log2 R - 2; 0 changes nothing.
+
+        Raises:
+            ConfigError: The network has fewer blocks.
+        """
+        if not 0 <= blocks <= len(self.blocks):
+            raise ConfigError(
+                f"freeze_d must lie between 0 and {len(self.blocks)} at {self.resolution} px, got {blocks}"
+            )
+        for layer in [self.from_rgb, *self.blocks[:blocks]] if blocks else []:
+            layer.requires_grad_(requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score pictures.

@@ -36,6 +36,7 @@ from protocol.manifest import Usage
 from protocol.verify import Verification
 from style_provider.keys import check_current, find_key, load_pair
 from style_provider.releases import check_life, read_earlier, read_recipients, release_date
+from style_provider.starts import Origin, choose_start
 
 __all__ = ["package"]
 
@@ -107,6 +108,15 @@ def package(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Use the first N images.", show_default="all")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="START",
+            show_default="the base that fits, or none",
+            help="Start from base (a face model that came with the package), none, or a file.",
+        ),
+    ] = None,
     budget: BudgetOption = None,
     seed: SeedOption = 0,
     require: RequireOption = False,
@@ -134,10 +144,9 @@ def package(
     console = Console("style-provider", "package", verbosity)
 
     def action() -> Mapping[str, object]:
-        chosen = override(preset(preset_name), settings or [])
+        origin, chosen = choose_start(init, override(preset(preset_name), settings or []))
         if show_config:
-            console.say(json.dumps(dataclasses.asdict(chosen), indent=1))
-            return {"config": dataclasses.asdict(chosen)}
+            return _show(console, chosen, origin)
         runtime = Runtime(device=device, threads=threads, precision=cast("Precision", precision))
         length = Budget.parse(budget or chosen.encapsulation.budget)
         target = out or Path(f"{_title(dataset)}.mdfy")
@@ -158,9 +167,12 @@ def package(
         from modify_fl.bundle import Release
         from style_provider.encapsulation import Packaging, load_styles, make_bundle
 
+        start = origin.load(chosen.network)
+        if origin.note:
+            console.note(origin.note)
         images = load_styles(dataset, data_root, chosen.network.resolution, limit, console)
         if dry_run:
-            return _plan(console, chosen, length, len(images), target)
+            return _plan(console, chosen, length, len(images), target, origin)
         card = DATASETS.get(dataset)
         old = earlier.manifest if earlier else None
         release = Release(
@@ -176,11 +188,19 @@ def package(
         )  # fmt: skip
         task = Packaging(
             images=images, holdout=holdout, preset=chosen, budget=length, seed=seed, runtime=runtime,
-            require=require, out=target, overwrite=overwrite,
+            require=require, out=target, overwrite=overwrite, start=start,
         )  # fmt: skip
         return make_bundle(task, release=release, key=pair, fresh=fresh, console=console)
 
     return run_command(console, action)
+
+
+def _show(console: Console, chosen: Preset, origin: Origin) -> Mapping[str, object]:
+    """Print the settings in force (U-38); the recipe is the one that belongs to the start."""
+    settings = {"init": origin.words} | dataclasses.asdict(chosen)
+    del settings["from_base"]  # either it took the place of the other recipe, or it is not in force
+    console.say(json.dumps(settings, indent=1))
+    return {"config": settings}
 
 
 def _check_words(given: Mapping[str, Sequence[str | None]]) -> None:
@@ -223,11 +243,17 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
 
 
-def _plan(console: Console, chosen: Preset, budget: Budget, images: int, out: Path) -> Mapping[str, object]:
+def _plan(
+    console: Console, chosen: Preset, budget: Budget, images: int, out: Path, origin: Origin
+) -> Mapping[str, object]:
     """Say what would be done (U-34); a time becomes steps only when the run measures its pace (M-30)."""
     batch = chosen.encapsulation.batch
     steps = {"steps": round(budget.amount), "images": round(budget.amount / batch)}.get(budget.kind)
     length = f"{budget} of training" if steps is None else f"{steps} steps of {batch} images"
     console.say(f"would train {chosen.name} at {chosen.network.resolution} px on {images} images for {length}")
+    console.say(f"starting from {origin.words}")
     console.say(f"and write {out}; nothing is sent, no privacy budget is spent")
-    return {"preset": chosen.name, "images": images, "budget": str(budget), "steps": steps, "out": out}
+    return {
+        "preset": chosen.name, "images": images, "budget": str(budget), "steps": steps, "out": out,
+        "init": origin.words,
+    }  # fmt: skip

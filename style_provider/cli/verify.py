@@ -16,7 +16,7 @@ from protocol.trust import TrustStore
 from style_provider.keys import PUBLIC_SUFFIX, key_folder
 from style_provider.standin import stand_in
 
-__all__ = ["verify"]
+__all__ = ["only_public_key", "verify"]
 
 
 def verify(
@@ -39,13 +39,18 @@ def verify(
     console = Console("style-provider", "verify", verbosity)
 
     def action() -> Mapping[str, object]:
-        trust = TrustStore.of(read_provider_key(key or _only_public_key()))
+        trust = TrustStore.of(read_provider_key(key or only_public_key()))
         return verify_file(console, file, trust=trust, now=datetime.now(UTC), identity=stand_in(file, trust))
 
     return run_command(console, action)
 
 
-def _only_public_key() -> Path:
+def only_public_key() -> Path:
+    """Return the public key of the key folder.
+
+    Raises:
+        ConfigError: There is none, or more than one.
+    """
     folder = key_folder()
     found = sorted(folder.glob(f"*{PUBLIC_SUFFIX}"))
     if len(found) != 1:
