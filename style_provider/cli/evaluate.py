@@ -1,0 +1,174 @@
+"""``style-provider evaluate``: how good a style is, beside a floor and baselines (U-49, U-73)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modify_fl.console import Console, Verbosity, run_command
+from modify_fl.options import (
+    DebugOption,
+    DryRunOption,
+    JsonOption,
+    OverwriteOption,
+    QuietOption,
+    SeedOption,
+    ThreadsOption,
+    VerboseOption,
+)
+from protocol.errors import StorageError
+from protocol.provider import read_provider_key
+from protocol.trust import TrustStore
+from protocol.verify import verify_bundle
+from style_provider.cli.verify import only_public_key
+from style_provider.standin import stand_in
+
+if TYPE_CHECKING:
+    from modify_fl.metrics.instruments import Instruments
+    from style_provider.evaluation_task import Evaluation
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE")],
+    dataset: Annotated[
+        str, typer.Option("--dataset", metavar="D", help="The style images: folder, ZIP file or named data set.")
+    ],
+    photos: Annotated[str, typer.Option("--photos", metavar="DIR", help="Aligned photos that nothing was trained on.")],
+    data_root: Annotated[
+        Path | None,
+        typer.Option("--data-root", metavar="DIR", help="Folder of the named data set.", show_default="$MODIFY_DATA"),
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", metavar="FILE", help="An encoder adapter (.mdfa) to measure with it.")
+    ] = None,
+    styles: Annotated[int, typer.Option("--styles", metavar="N", min=1, max=1000, help="Styles per photo.")] = 10,
+    seed: SeedOption = 0,
+    xi: Annotated[
+        int | None,
+        typer.Option("--xi", metavar="K", min=0, help="Rows that the style takes.", show_default="as trained"),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Use the first N photos.", show_default="all")
+    ] = None,
+    style_limit: Annotated[
+        int | None,
+        typer.Option("--style-limit", metavar="N", min=1, help="Use the first N style images.", show_default="all"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where the report goes.", show_default="BUNDLE.evaluation"),
+    ] = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="A .mdfykey to accept; repeat for that of the adapter.",
+            show_default="the only one you have",
+        ),
+    ] = None,
+    show_photos: Annotated[
+        bool, typer.Option("--show-photos", help="Put photos and their names into the report.")
+    ] = False,
+    require: Annotated[bool, typer.Option("--require-all", help="Refuse to leave a figure out.")] = False,
+    threads: ThreadsOption = None,
+    dry_run: DryRunOption = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> int:
+    """Measure how well a bundle paints photos in its style.
+
+    BUNDLE is a .mdfy file, not encrypted. Paints every photo in styles SEED to
+    SEED + N - 1 and compares the pictures with the style images: KID, FID,
+    diversity, identity, and reconstructions of held-out style images, beside a
+    floor, raw photos and a colour transfer. Writes report.json and report.html,
+    which stay with you. Give --dataset and --style-limit as package had them,
+    so that the held-out images are known again.
+    """
+    verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
+    console = Console("style-provider", "evaluate", verbosity)
+
+    def action() -> Mapping[str, object]:
+        folder = out or bundle.with_name(bundle.name + ".evaluation")
+        _check_target(folder, overwrite=overwrite)
+        trust = TrustStore.of(*(read_provider_key(path) for path in key or [only_public_key()]))
+        digest = _verify(bundle, adapter, trust)
+
+        from modify_fl.metrics.instruments import Instruments
+        from style_provider.evaluation_task import Evaluation, load_parts
+
+        style, images, faces = load_parts(
+            bundle, adapter, trust=trust, identity=stand_in(bundle, trust), dataset=dataset, data_root=data_root,
+            style_limit=style_limit, photos=photos, limit=limit, threads=threads, console=console,
+        )  # fmt: skip
+        task = Evaluation(
+            style=style, styles=images, photos=faces, seeds=tuple(range(seed, seed + styles)), seed=seed, xi=xi,
+            adapter_digest=digest,
+        )  # fmt: skip
+        task.check()
+        if dry_run:
+            return _plan(console, task, folder)
+        identity_loss = style.loaded.manifest.provenance.training.losses.identity.name
+        instruments = Instruments.find(trained_identity=identity_loss, require=require)
+        return _measure(console, task, instruments, folder, show_photos=show_photos)
+
+    return run_command(console, action)
+
+
+def _check_target(folder: Path, *, overwrite: bool) -> None:
+    if (folder / "report.json").exists() and not overwrite:
+        fix = "choose another --out, or add --overwrite"
+        raise StorageError(f"{folder / 'report.json'} exists", why="results are never replaced silently", fix=fix)
+
+
+def _verify(bundle: Path, adapter: Path | None, trust: TrustStore) -> str | None:
+    """Verify both files before pictures are read; return the adapter's digest."""
+    now = datetime.now(UTC)
+    verify_bundle(bundle, trust=trust, now=now, identity=stand_in(bundle, trust))
+    if adapter is None:
+        return None
+    return verify_bundle(adapter, trust=trust, now=now, identity=stand_in(adapter, trust)).payload_digest
+
+
+def _plan(console: Console, task: "Evaluation", folder: Path) -> Mapping[str, object]:
+    from style_provider.evaluation_report import protocol_line
+
+    console.say(f"would measure {protocol_line(task)}")
+    console.say(f"and write {folder}; nothing is sent")
+    return {"photos": len(task.photos), "styles": len(task.seeds), "reference": len(task.styles), "out": folder}
+
+
+def _measure(
+    console: Console, task: "Evaluation", instruments: "Instruments", folder: Path, *, show_photos: bool
+) -> Mapping[str, object]:
+    from style_provider.evaluation import evaluate_style
+    from style_provider.evaluation_report import as_result, protocol_line, table, write_report
+
+    for why in instruments.missing.values():
+        console.warn(f"not available: {why}")
+    findings = evaluate_style(task, instruments, console.emit)
+    for warning in findings.warnings:
+        console.warn(warning)
+    figures, reconstruction = table(findings)
+    console.say(protocol_line(task))
+    for header, rows in (figures, reconstruction):
+        _say_table(console, [header, *rows])
+    console.say()
+    _, page = write_report(task, findings, folder, show_photos=show_photos)
+    console.say(f"wrote {page} and report.json beside it; the page shows pictures of people and stays with you")
+    console.say(f"next: open {page} and look at the worst cases")
+    return {**as_result(findings), "report": page}
+
+
+def _say_table(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    console.say()
+    for row in rows:
+        console.say("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())

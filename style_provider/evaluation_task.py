@@ -1,0 +1,142 @@
+"""What an evaluation measures, and what its figures depend on (M-44, M-48).
+
+Legend of shapes: B photos of one batch, S styles, R resolution.
+"""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from modify_fl.config import Runtime
+from modify_fl.console import Console
+from modify_fl.data import ImageSet, load_images, to_uint8
+from modify_fl.errors import ConfigError
+from modify_fl.metrics.figures import FILTER
+from modify_fl.metrics.instruments import Instruments
+from modify_fl.style import Style
+from modify_fl.training.runtime import resolve
+from protocol.encryption import Identity
+from protocol.schema import encode
+from protocol.trust import TrustStore
+from style_provider.encapsulation import load_styles
+
+__all__ = ["Evaluation", "load_parts", "record"]
+
+_PACKAGES = ("modify-fl", "torch", "torchvision", "torch-fidelity", "lpips", "facenet-pytorch", "numpy", "pillow")
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A checked request."""
+
+    style: Style
+    """The verified bundle, with its adapter."""
+    styles: ImageSet
+    """All style images, the reference."""
+    photos: ImageSet
+    """Photos that nothing was trained on."""
+    seeds: tuple[int, ...]
+    """Styles for each photo."""
+    seed: int
+    """Of subsets, bootstrap and baselines."""
+    xi: int | None
+    """Rows that the style takes; as trained if none (M-25)."""
+    adapter_digest: str | None = None
+    """Payload digest of the adapter, hex; none without one."""
+
+    def check(self) -> None:
+        """Refuse what the style cannot do before anything is measured.
+
+        Raises:
+            ConfigError: ``xi`` is larger than the style was trained for.
+        """
+        trained = self.style.loaded.network.style_rows
+        if self.xi is not None and self.xi > trained:
+            raise ConfigError(
+                f"this style was trained for at most {trained} rows (M-25)", expected=f"0 to {trained}",
+                got=str(self.xi), fix=f"choose --xi {trained} or less",
+            )  # fmt: skip
+
+    def paint(self, indices: list[int], seeds: tuple[int, ...]) -> Pixels:
+        """Return photos in some styles, as they would be saved.
+
+        Args:
+            indices: Photos, B of them.
+            seeds: Styles, S of them.
+
+        Returns:
+            uint8 [B, S, R, R, 3].
+        """
+        painted = self.style.stylize(self.photos.batch(indices), seeds=seeds, xi=self.xi)  # [S, B, 3, R, R]
+        return to_uint8(painted.transpose(0, 1))
+
+
+def load_parts(
+    bundle: Path, adapter: Path | None, *, trust: TrustStore, identity: Identity | None, dataset: str,
+    data_root: Path | None, style_limit: int | None, photos: str, limit: int | None, threads: int | None,
+    console: Console,
+) -> tuple[Style, ImageSet, ImageSet]:  # fmt: skip
+    """Verify and load the style, then read style images and photos; every file that cannot be read is counted.
+
+    Args:
+        bundle: The ``.mdfy`` file.
+        adapter: An ``.mdfa`` file made for it, if any.
+        trust: The keys that are accepted.
+        identity: Somebody of the bundle's audience, if it has one.
+        dataset: The style images.
+        data_root: Folder of a named data set.
+        style_limit: Read the first so many style images only.
+        photos: A folder, a ZIP file or a named data set.
+        limit: Read the first so many photos only.
+        threads: Compute threads; the cores this process may use if none.
+        console: Says what is left out.
+
+    Raises:
+        ProtocolError: Verification failed; no picture was read.
+        DataError: A set of pictures cannot be used.
+    """
+    resolve(Runtime(device="cpu", threads=threads, precision="fp32"))
+    style = Style.load(bundle, trust=trust, adapter=adapter, identity=identity)
+    for warning in style.loaded.bundle.warnings:
+        console.warn(warning)
+    images = load_styles(dataset, data_root, style.resolution, style_limit, console)
+    faces = load_images(photos, resolution=style.resolution, data_root=data_root, look="photo", limit=limit)
+    if faces.skipped:  # photos are not named where they need not be
+        console.warn(f"{len(faces.skipped)} photos left out: {faces.skipped[0][1]}")
+    return style, images, faces
+
+
+def record(task: Evaluation, instruments: Instruments) -> dict[str, object]:
+    """Return what the figures depend on (M-48)."""
+    loaded, manifest = task.style.loaded, task.style.loaded.manifest
+    training = manifest.provenance.training
+    return {
+        "bundle": {"digest": loaded.digest, "name": manifest.bundle.name, "version": manifest.bundle.version},
+        "adapter": task.adapter_digest,
+        "reference": {"images": len(task.styles), "digest": task.styles.digest},
+        "photos": {"images": len(task.photos), "digest": task.photos.digest},
+        "resolution": task.style.resolution, "filter": FILTER, "format": "PNG: 8 bits a channel",
+        "xi_trained": training.xi, "xi": loaded.network.style_rows if task.xi is None else task.xi,
+        "blend_width": 0, "style_seeds": list(task.seeds), "seed": task.seed, "training_seed": training.seed,
+        "networks": {name: {"name": net.name, "sha256": net.sha256} for name, net in instruments.records.items()},
+        "losses": encode(training.losses), "dp": encode(manifest.privacy.dp),
+        "software": {"python": platform.python_version(), **_versions()},
+        "device": f"cpu, {torch.get_num_threads()} threads, {platform.machine()}",
+    }  # fmt: skip
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
