@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from programs import Result, draw_photos, provider
+from programs import QUICK, Result, client, draw_photos, provider
 
 _FIGURES = {"kid", "fid", "lpips_diversity", "identity_cosine", "identity_auc"}
 
@@ -158,3 +158,20 @@ def test_other_set_of_images_holds_nothing_out(studio: Path, folder: Path) -> No
     found = done.json["result"]["reconstruction"]["model"]["l1"]
     assert found["value"] is None
     assert "held-out" in found["note"]
+
+
+def test_adapter_is_measured_with_the_key_of_its_maker(
+    studio: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODIFY_CONFIG", str(folder / "config"))
+    key = studio / "keys" / "studio.mdfykey"
+    trusted = client("trust", "add", key, "--yes", cwd=folder)
+    assert trusted.code == 0, trusted.err
+    words = ("adapt", "--bundle", studio / "style.mdfy", "--budget", "2steps", "--out", "a.mdfa", *QUICK)
+    made = client(*words, cwd=folder)
+    assert made.code == 0, made.err
+    assert evaluate(studio, folder, "--adapter", "a.mdfa").code == 5
+    own = next((folder / "config" / "identity").glob("*.mdfykey"))
+    done = evaluate(studio, folder, "--adapter", "a.mdfa", "--key", own, "--json")
+    assert done.code == 0, done.err
+    assert len(done.json["result"]["record"]["adapter"]) == 64
