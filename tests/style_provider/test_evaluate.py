@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from programs import QUICK, Result, client, draw_photos, provider
 
+from protocol.provider import read_provider_key
+
 _FIGURES = {"kid", "fid", "lpips_diversity", "identity_cosine", "identity_auc"}
 
 
@@ -165,7 +167,7 @@ def test_adapter_is_measured_with_the_key_of_its_maker(
 ) -> None:
     monkeypatch.setenv("MODIFY_CONFIG", str(folder / "config"))
     key = studio / "keys" / "studio.mdfykey"
-    trusted = client("trust", "add", key, "--yes", cwd=folder)
+    trusted = client("trust", "add", key, "--fingerprint", read_provider_key(key).fingerprint, cwd=folder)
     assert trusted.code == 0, trusted.err
     words = ("adapt", "--bundle", studio / "style.mdfy", "--budget", "2steps", "--out", "a.mdfa", *QUICK)
     made = client(*words, cwd=folder)
