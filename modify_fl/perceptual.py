@@ -109,14 +109,19 @@ class Lpips(nn.Module):
         if target.shape != output.shape:
             raise ShapeError(f"expected two tensors of one shape, got {tuple(target.shape)} and {tuple(output.shape)}")
         with torch.no_grad():
-            near = self._features(target)
+            near = self.features(target)
         levels = [
             ((a - b).square() * head).sum(1).flatten(1).mean(1)  # [B]
-            for a, b, head in zip(near, self._features(output), self.heads, strict=True)
+            for a, b, head in zip(near, self.features(output), self.heads, strict=True)
         ]
         return torch.stack(levels).sum(0)
 
-    def _features(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the normalised features of each level, float32 [B, C, H, W]; two of them make a distance.
+
+        Args:
+            images: float32 [B, 3, R, R] in [-1, 1].
+        """
         side = images.shape[-1]
         if side > _LPIPS_SIDE_MAX:
             images = functional.interpolate(

@@ -38,7 +38,7 @@ def pairwise_lpips(lpips: Lpips, pictures: Tensor) -> float:
     if len(pictures) < 2:
         raise ShapeError("diversity is between two pictures or more", expected="2 or more", got=str(len(pictures)))
     # Each picture goes through the network once, not once per pair.
-    levels = lpips._features(pictures)  # noqa: SLF001 - the same package; see above
+    levels = lpips.features(pictures)
     one, other = zip(*combinations(range(len(pictures)), 2), strict=True)
     total = torch.zeros(len(one))
     for level, head in zip(levels, lpips.heads, strict=True):
