@@ -67,8 +67,14 @@ SOURCES = {
 """Folder of each source and the share of its people that is held out."""
 
 CREDITS = {
-    "style/paintings": ("oil portraits of the Met and the Rijksmuseum", "public domain by date, CC0"),
-    "style/engravings": ("engravings, lithographs and early photographs", "public domain by date"),
+    "style/paintings": (
+        "oil portraits: Commons, Bioguide, Smithsonian NPG, Met, Rijksmuseum; some of unstated photographers",
+        "public domain by date, CC0",
+    ),
+    "style/engravings": (
+        "engravings, lithographs, early photographs: Commons, Bioguide, Art Institute of Chicago",
+        "public domain by date",
+    ),
     "content/congress": ("official portraits of the US congress", "public domain (US government)"),
     "content/london": (
         "Face Research Lab London Set, DeBruine and Jones 2017, doi 10.6084/m9.figshare.5047666", "CC BY 4.0"
