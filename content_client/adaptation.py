@@ -5,6 +5,7 @@ the adapter holds the trained encoder tensors and nothing about the photos.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,27 +16,30 @@ from torch import Tensor
 
 from content_client.identity import adapter_identity
 from content_client.photos import SHEET, Record, output_names, refuse_existing, write_records
-from modify_fl.artifacts import LoadedStyle, PhotoAdapted
+from modify_fl.artifacts import LoadedStyle, Mode, PhotoAdapted
 from modify_fl.bundle import load_style, write_adapter
 from modify_fl.config import Budget, Runtime, StylizationConfig
 from modify_fl.console import Console, ItemsFailedError, MetricsLog, duration
 from modify_fl.data import ImageSet, load_images, to_uint8
 from modify_fl.events import TrainingEvent
 from modify_fl.faces.decode import save_png
+from modify_fl.launch import Launch
 from modify_fl.options import run_folder
 from modify_fl.passphrase import Ask
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.sheet import contact_sheet
 from modify_fl.style import Style
+from modify_fl.tensorboard import BoardLog
+from modify_fl.training.estimate import RunEstimate
 from modify_fl.training.runtime import resolve
-from modify_fl.training.stylization import adapt, adapt_to_photo
+from modify_fl.training.stylization import adapt, adapt_to_photo, estimate
 from protocol.encryption import Identity
 from protocol.provider import ProviderKey
 from protocol.signing import PrivateKey
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
 
-__all__ = ["Adaptation", "adapt_encoder", "adapt_photos", "load"]
+__all__ = ["Adaptation", "adapt_encoder", "adapt_photos", "load", "measure"]
 
 _SHEET_ROWS = 40
 
@@ -64,6 +68,10 @@ class Adaptation:
     """Whether results may be replaced."""
     ask: Ask
     """Asks for the passphrase of this client's adapter key, if it has one."""
+    tensorboard: Path | None = None
+    """Gets the course of the run in TensorBoard's form, figures only (P-38); nothing without it."""
+    keep_cache: bool = False
+    """Whether decoded photos stay in their file after the run, where there is one (M-51)."""
 
     def nets(self) -> PerceptualNets:
         """Return LPIPS and the face network, where found, on the device of the run."""
@@ -99,6 +107,14 @@ def load(
     return style, images
 
 
+def measure(task: Adaptation, mode: Mode, budget: Budget | None) -> RunEstimate:
+    """Take a few real steps and throw them away: what the run would take; nothing is written (U-34)."""
+    return estimate(
+        task.style, task.photos, mode=mode, config=task.config, budget=budget, seed=task.seed, runtime=task.runtime,
+        nets=task.nets(),
+    )  # fmt: skip
+
+
 def adapt_encoder(
     task: Adaptation, mode: Literal["offline", "online"], *, budget: Budget | None, fresh: bool,
     pictures: Path | None, console: Console,
@@ -114,22 +130,31 @@ def adapt_encoder(
         console: Shows progress.
 
     Returns:
-        Result of the command.
+        Result of the command; nothing in a process that does not lead its run (M-56).
     """
-    key, provider = adapter_identity(TrustStore.default(), task.ask)  # now, when somebody is there to answer
-    folder = run_folder(task.out)
-    with MetricsLog(folder / "metrics.jsonl", fresh=fresh) as metrics:
+    leads, folder = Launch.from_environment().leads, run_folder(task.out)
+    signer = adapter_identity(TrustStore.default(), task.ask) if leads else None  # now, when somebody can answer
+    with ExitStack() as logs:
+        sinks = [console.emit]
+        if leads:
+            sinks += [logs.enter_context(BoardLog(task.tensorboard)).write] if task.tensorboard else []
+            sinks.append(logs.enter_context(MetricsLog(folder / "metrics.jsonl", fresh=fresh)).write)
 
         def emit(event: TrainingEvent) -> None:
-            metrics.write(event)
-            console.emit(event)
+            for sink in sinks:
+                sink(event)
 
         adapted = adapt(
             task.style, task.photos, mode=mode, config=task.config, budget=budget, seed=task.seed,
             runtime=task.runtime, nets=task.nets(), folder=folder, emit=emit, fresh=fresh,
             deliver=_deliver(task, pictures) if pictures else None,
         )  # fmt: skip
+    if signer is None:
+        return {}
+    key, provider = signer
     digest = write_adapter(task.out, adapted, style=task.style, key=key, provider=provider, overwrite=task.overwrite)
+    if not task.keep_cache:
+        task.photos.discard()
     summary = adapted.summary
     console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.1f} MB, stays on this machine)")
     console.say(f"{summary.steps} steps over {len(task.photos)} photos in {duration(summary.seconds)}")
@@ -196,6 +221,8 @@ def adapt_photos(task: Adaptation, *, keep: bool, console: Console) -> Mapping[s
     )
     save_png(np.asarray(page), sheet)
     write_records(results, _records(task, names))
+    if not task.keep_cache:
+        task.photos.discard()
     console.say(f"wrote {len(pictures)} pictures to {task.out}")
     console.say(f"contact sheet  {sheet}")
     result = {

@@ -6,7 +6,8 @@ can be resumed bit for bit (M-52); every operation has a second derivative,
 because penalties are taken at the picture before augmentation (M-7).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -28,6 +29,10 @@ class Augmentation:
     """Uniform in [-1, 1), float32 [B, 2]: vertical and horizontal translation."""
     hole: Tensor
     """Uniform in [0, 1), float32 [B, 2]: centre of the cutout."""
+
+    def at(self, part: slice) -> Self:
+        """Return the draws of a portion of the batch."""
+        return replace(self, colour=self.colour[part], shift=self.shift[part], hole=self.hole[part])
 
 
 def draw_augmentation(batch: int, generator: torch.Generator) -> Augmentation:

@@ -35,9 +35,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from modify_fl.errors import ConfigError, ModifyError
+from modify_fl.errors import ConfigError, MemoryShortError, ModifyError
 from modify_fl.events import TrainingEvent
-from protocol.errors import EnvironmentMissingError, Error, StorageError
+from protocol.errors import Error, StorageError
 
 if TYPE_CHECKING:
     import typer
@@ -95,6 +95,12 @@ class Verbosity:
     """Number of ``-v``; from 1 on the library's log is shown."""
     debug: bool = False
     """Tracebacks and the whole log."""
+    silent: bool = False
+    """Errors only: another process of the same run speaks (M-56)."""
+
+    def for_rank(self, *, leads: bool) -> "Verbosity":
+        """Return this, or silence where another process of the run leads."""
+        return self if leads else Verbosity(quiet=True, debug=self.debug, silent=True)
 
 
 class Console:
@@ -132,6 +138,8 @@ class Console:
         """Print a warning and keep it for the envelope; the same one is said once."""
         if text not in self.warnings:
             self.warnings.append(text)
+            if self.verbosity.silent:
+                return
             self._progress.end()
             _write(sys.stderr, f"{self.program}: warning: {text}")
 
@@ -404,17 +412,10 @@ class _InterruptedError(ModifyError):
     exit_code = 130
 
 
-class _MemoryShortError(EnvironmentMissingError):
-    """The memory of this machine or device is not enough."""
-
-    code = "E_MEMORY"
-    hint = "use a smaller preset or batch, or end other programs"
-
-
 def _translate(error: Exception) -> Error:
     """Give an exception of Python or torch its place in the tree."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return _MemoryShortError("not enough memory", why=str(error).split("\n")[0])
+        return MemoryShortError("not enough memory", why=str(error).split("\n")[0])
     if isinstance(error, OSError):
         place = f" {error.filename}" if error.filename else ""
         fix = "check that the folder exists, may be written, and has space left"

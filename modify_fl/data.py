@@ -1,7 +1,8 @@
-"""Picture sets in memory, and which pictures a step sees (M-1, M-6, M-49, M-51).
+"""Picture sets, and which pictures a step sees (M-1, M-6, M-49, M-51).
 
 Rules this module keeps: pictures are decoded and resized once, kept as uint8,
-and become float32 in [-1, 1] only batch by batch; unreadable files are named
+in memory or in a mapped file (``data_files``), and become float32 in [-1, 1]
+only batch by batch; unreadable files are named
 and counted, never dropped in silence (U-21, U-66); what a step sees is a pure
 function of the seed and of the images seen so far (M-52), so a resumed run
 needs no loader state; no picture is lost at the end of an epoch.
@@ -10,8 +11,8 @@ Legend of shapes: N pictures, B batch, R resolution.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modify_fl import streams
+from modify_fl.data_files import PixelFile, PixelWriter, listing_digest, memory_limit
 from modify_fl.datasets import PictureFiles, open_pictures
 from modify_fl.errors import ConfigError, DataError, ShapeError
 from modify_fl.faces.decode import fit_square, read_picture
@@ -41,6 +43,7 @@ SYNTHETIC_COUNT = 512
 
 # The two looks show different people, as photos and paintings do.
 _SYNTHETIC_SEEDS: dict[Look, int] = {"photo": 1, "painting": 2}
+_HASHED_TOGETHER = 4 << 20
 _UNREADABLE_SHARE = 0.05
 _NAMED_FIRST = 5
 _RANGE_IMAGES = 64
@@ -53,7 +56,7 @@ class ImageSet:
     """Pictures of one source at one resolution."""
 
     images: Tensor
-    """uint8 [N, 3, R, R], RGB, on the CPU."""
+    """uint8 [N, 3, R, R], RGB, on the CPU; of more pictures where ``rows`` says which. May be a mapped file."""
     names: tuple[str, ...]
     """Relative POSIX path of each picture in its source (U-65)."""
     digest: str
@@ -62,12 +65,17 @@ class ImageSet:
     """Unreadable files: name and reason."""
     notes: tuple[tuple[str, str], ...] = ()
     """Name and remark on pictures that were read, such as that only the first frame was used."""
+    rows: Tensor | None = None
+    """int64 [N]: where each picture stands in ``images``; nothing where they are all, in order."""
+    file: PixelFile | None = None
+    """The file behind ``images``, where there is one."""
 
     def __post_init__(self) -> None:
         """Check type and shape."""
         shape = list(self.images.shape)
         square = len(shape) == 4 and shape[1] == 3 and shape[2] == shape[3]
-        if self.images.dtype != torch.uint8 or not square or shape[0] != len(self.names):
+        count = shape[0] if self.rows is None else len(self.rows)
+        if self.images.dtype != torch.uint8 or not square or count != len(self.names):
             expected = f"uint8 [{len(self.names)}, 3, R, R]"
             got = f"{self.images.dtype} {shape}"
             raise ShapeError("an image set holds uint8 pictures, one per name", expected=expected, got=got)
@@ -82,11 +90,10 @@ class ImageSet:
         notes: Sequence[tuple[str, str]] = (),
     ) -> "ImageSet":
         """Build a set and its digest from uint8 [N, 3, R, R] pictures."""
-        digest = hashlib.sha256(f"{images.shape[-1]}\n".encode())
-        digest.update(images.contiguous().numpy().data)
         return cls(
-            images=images, names=tuple(names), digest=digest.hexdigest(), skipped=tuple(skipped), notes=tuple(notes)
-        )
+            images=images, names=tuple(names), digest=_digest(images, range(len(images))), skipped=tuple(skipped),
+            notes=tuple(notes),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         """Return N."""
@@ -99,13 +106,38 @@ class ImageSet:
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """Return the pictures at ``indices``, float32 [B, 3, R, R] in [-1, 1] (M-1)."""
-        chosen = self.images[torch.as_tensor(indices, dtype=torch.long)]  # [B, 3, R, R]
+        chosen = self.images[self._rows(indices)]  # [B, 3, R, R]
         return chosen.to(torch.float32).div_(127.5).sub_(1)
 
     def subset(self, indices: Sequence[int]) -> "ImageSet":
-        """Return the set of the pictures at ``indices``, in that order, with its own digest."""
-        chosen = self.images[torch.as_tensor(indices, dtype=torch.long)]  # [len(indices), 3, R, R]
-        return ImageSet.of(chosen, [self.names[i] for i in indices])
+        """Return the set of the pictures at ``indices``, in that order, with its own digest.
+
+        Pictures in memory are copied, pictures in a file stay there.
+        """
+        names, rows = [self.names[i] for i in indices], self._rows(indices)
+        if self.file is None:
+            return ImageSet.of(self.images[rows], names)
+        digest = _digest(self.images, rows.tolist())
+        return ImageSet(images=self.images, names=tuple(names), digest=digest, rows=rows, file=self.file)
+
+    def _rows(self, indices: Sequence[int]) -> Tensor:
+        wanted = torch.as_tensor(indices, dtype=torch.long)
+        return wanted if self.rows is None else self.rows[wanted]
+
+    def discard(self) -> None:
+        """Remove the file behind the set, where there is one; the pictures can still be read."""
+        if self.file is not None:
+            self.file.discard()
+
+
+def _digest(images: Tensor, rows: Sequence[int]) -> str:
+    """Return the SHA-256 over resolution and the pixels of ``rows``, a few megabytes at a time."""
+    digest = hashlib.sha256(f"{images.shape[-1]}\n".encode())
+    step = max(1, _HASHED_TOGETHER // max(1, images[0].numel() if len(images) else 1))
+    for at in range(0, len(rows), step):
+        chunk = images[torch.as_tensor(rows[at : at + step], dtype=torch.long)]
+        digest.update(chunk.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:
@@ -129,8 +161,13 @@ def load_images(
     data_root: Path | None = None,
     look: Look = "photo",
     limit: int | None = None,
+    in_memory: int | None = None,
 ) -> ImageSet:
     """Load a folder, a ZIP file or a named data set.
+
+    A set of more than ``in_memory`` bytes is decoded once into a private file
+    of the user's cache folder; the next call finds it there, until somebody
+    calls ``ImageSet.discard``.
 
     Args:
         source: Path, or the name of a data set.
@@ -138,6 +175,7 @@ def load_images(
         data_root: Folder of a named data set; see ``open_pictures``.
         look: What ``synthetic`` draws; without meaning for other sources.
         limit: Load the first so many only; of ``synthetic``, draw so many.
+        in_memory: Most bytes of pixels to keep in memory; a quarter of this machine's when omitted.
 
     Raises:
         ConfigError: ``limit`` or ``resolution`` is below 1, or the pictures fail M-1.
@@ -151,7 +189,7 @@ def load_images(
         images = _draw(look, resolution, SYNTHETIC_COUNT if limit is None else limit)
     else:
         with open_pictures(source, data_root=data_root) as files:
-            images = _load(files, resolution, limit)
+            images = _load(files, resolution, limit, memory_limit() if in_memory is None else in_memory)
     check_range(images)
     return images
 
@@ -248,26 +286,70 @@ def _draw(look: Look, resolution: int, count: int) -> ImageSet:
     return ImageSet.of(images, [f"{look}-{index:05d}.png" for index in range(count)])
 
 
-def _load(files: PictureFiles, resolution: int, limit: int | None) -> ImageSet:
+def _load(files: PictureFiles, resolution: int, limit: int | None, in_memory: int) -> ImageSet:
     wanted = files.names[:limit]
+    if 3 * resolution**2 * len(wanted) > in_memory:
+        return _load_mapped(files, wanted, resolution)
     pixels = np.empty((len(wanted), 3, resolution, resolution), np.uint8)
-    names: list[str] = []
-    skipped = list(files.rejected)
-    notes: list[tuple[str, str]] = []
-    total = len(wanted) + len(skipped)
+    report = _Report(skipped=list(files.rejected))
+    for index, picture in enumerate(_decoded(files, wanted, resolution, report)):
+        pixels[index] = picture
+    images = torch.from_numpy(pixels[: len(report.names)])
+    return ImageSet.of(images, report.names, skipped=report.skipped, notes=report.notes)
+
+
+def _load_mapped(files: PictureFiles, wanted: Sequence[str], resolution: int) -> ImageSet:
+    """Decode into a file, or find the file of an earlier call; either way no set lies in memory."""
+    file = PixelFile(listing_digest(files, wanted, resolution))
+    known = file.find()
+    if known is None:
+        with file.making() as writer:
+            _write(writer, files, wanted, resolution)
+        known = file.find()
+    if known is None:
+        raise DataError(f"cannot keep the decoded pictures of {files.title}", why="their file vanished")
+    skipped, notes = (tuple((str(name), str(said)) for name, said in known[key]) for key in ("skipped", "notes"))
+    return ImageSet(
+        images=file.pixels(len(known["names"]), resolution), names=tuple(known["names"]), digest=known["digest"],
+        file=file, skipped=skipped, notes=notes,
+    )  # fmt: skip
+
+
+def _write(writer: PixelWriter, files: PictureFiles, wanted: Sequence[str], resolution: int) -> None:
+    report, digest = _Report(skipped=list(files.rejected)), hashlib.sha256(f"{resolution}\n".encode())
+    for picture in _decoded(files, wanted, resolution, report):
+        digest.update(picture.tobytes())
+        writer.add(picture)
+    known = {"names": report.names, "skipped": report.skipped, "notes": report.notes}
+    writer.finish({**known, "digest": digest.hexdigest()})
+
+
+@dataclass(kw_only=True)
+class _Report:
+    """What became of the files of a source."""
+
+    names: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _decoded(
+    files: PictureFiles, wanted: Sequence[str], resolution: int, report: _Report
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield every readable picture, uint8 [3, R, R]; fill in ``report``."""
+    total = len(wanted) + len(report.skipped)
     for name in wanted:
         try:
             picture = read_picture(files.read(name), name=name)
         except DataError as error:
-            skipped.append((name, error.why or error.what))
+            report.skipped.append((name, error.why or error.what))
             # Going on would be in vain: the share can only grow.
-            _stop_if_too_many(files.title, skipped, total)
-        else:
-            pixels[len(names)] = fit_square(picture.pixels, resolution).transpose(2, 0, 1)  # [3, R, R]
-            notes += [(name, note) for note in picture.notes]
-            names.append(name)
-    _stop_if_too_many(files.title, skipped, total)
-    return ImageSet.of(torch.from_numpy(pixels[: len(names)]), names, skipped=skipped, notes=notes)
+            _stop_if_too_many(files.title, report.skipped, total)
+            continue
+        report.notes += [(name, note) for note in picture.notes]
+        report.names.append(name)
+        yield fit_square(picture.pixels, resolution).transpose(2, 0, 1)
+    _stop_if_too_many(files.title, report.skipped, total)
 
 
 def _stop_if_too_many(title: str, skipped: Sequence[tuple[str, str]], total: int) -> None:

@@ -7,6 +7,7 @@
         ├── ConfigError        exit 2   a setting, or a combination of settings, makes no sense
         ├── ShapeError         exit 1   an array or tensor has the wrong shape, type or range
         ├── DataError          exit 10  photos or a data set cannot be used
+        ├── MemoryShortError   exit 12  the memory of this machine or device is not enough
         ├── MissingWeightsError exit 12 a pretrained network that was demanded is not there
         ├── TrainingDivergedError exit 1  training became unstable (M-53)
         └── InterruptedRunError exit 130 stopped by a signal; a checkpoint was saved (U-48)
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "InterruptedRunError",
+    "MemoryShortError",
     "MissingWeightsError",
     "ModifyError",
     "ShapeError",
@@ -58,6 +60,14 @@ class DataError(ModifyError):
     code = "E_DATA"
     exit_code = 10
     hint = "check the folder or file that is named"
+
+
+class MemoryShortError(ModifyError):
+    """The memory of this machine or device is not enough (U-10)."""
+
+    code = "E_MEMORY"
+    exit_code = 12
+    hint = "use a smaller preset or batch, or end other programs"
 
 
 class MissingWeightsError(ModifyError):

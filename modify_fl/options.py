@@ -21,6 +21,7 @@ __all__ = [
     "FreshOption",
     "IdentityOption",
     "JsonOption",
+    "KeepCacheOption",
     "OverwriteOption",
     "PassphraseFileOption",
     "PrecisionOption",
@@ -29,6 +30,7 @@ __all__ = [
     "SeedOption",
     "SetOption",
     "ShowConfigOption",
+    "TensorboardOption",
     "ThreadsOption",
     "VerboseOption",
     "add_version",
@@ -78,13 +80,25 @@ FormatOption = Annotated[
     str, typer.Option("--format", metavar="NAME", help="card, json, or hf-card: the model card for Hugging Face.")
 ]
 PrecisionOption = Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp32 or bf16.")]
+TensorboardOption = Annotated[
+    Path | None, typer.Option("--tensorboard", metavar="DIR", help="Write the course of the run for TensorBoard too.")
+]
+KeepCacheOption = Annotated[
+    bool,
+    typer.Option("--keep-cache", help="Keep the decoded pictures of a set too large for memory for the next run."),
+]
 RequireOption = Annotated[
     bool, typer.Option("--require-perceptual", help="Refuse to train without LPIPS and face network.")
 ]
 
 
 def new_program(
-    description: str, package: str = "", commands: Sequence[str] = (), *, bare: bool = False
+    description: str,
+    package: str = "",
+    commands: Sequence[str] = (),
+    *,
+    bare: bool = False,
+    aliases: Mapping[tuple[str, str], str] | None = None,
 ) -> typer.Typer:
     """Return a command tree with plain help texts.
 
@@ -94,12 +108,14 @@ def new_program(
         commands: Names of commands, each that of its module and of the function or tree in it;
             without any, this is a tree inside a program.
         bare: Whether the name alone does something; else it prints the help text.
+        aliases: A command and an option of it that together mean another command, which gets all other words.
     """
     # rich would cost a third of the half second that --help may take (U-31).
     typer.core.HAS_RICH = False
 
     class Commands(_LateCommands):
         homes: ClassVar = {name: f"{package}.{name}" for name in commands}
+        others: ClassVar = dict(aliases or {})
 
     return typer.Typer(
         cls=Commands if commands else None,
@@ -113,6 +129,17 @@ class _LateCommands(typer.core.TyperGroup):
     """A tree whose commands are imported when somebody asks for them."""
 
     homes: ClassVar[Mapping[str, str]]
+    others: ClassVar[Mapping[tuple[str, str], str]]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:  # fmt: skip
+        for (name, option), other in self.others.items():
+            if args[:1] == [name] and option in args:
+                rest = args[1:]
+                rest.remove(option)
+                args = [other, *rest]
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.homes)

@@ -117,6 +117,14 @@ class EncapsulationConfig:
     """Weight of equation 5 in phase B."""
     lambda_mom: float = 0.1
     """Weight of the moment term in phase B, an extra of M-11."""
+    lambda_adv_f: float = 0.5
+    """Weight of the critic that judges features of LPIPS's network, in both phases (ADR 7)."""
+    mix: float = 0.5
+    """Share of a batch in phase A that lends its style to another face before critics and identity see it (ADR 7)."""
+    people: int = 512
+    """Faces that a base draws for that; without a base the pictures of the batch paint each other (ADR 7)."""
+    mix_spread: int = 0
+    """The cut of those pictures lies at most so many rows from xi, drawn anew at each step (ADR 7)."""
     identity_every: int = 2
     """Steps between two identity terms; the term is scaled up by this number."""
     identity_start: float = 0.5
@@ -129,6 +137,8 @@ class EncapsulationConfig:
     """Adam rate of E, D and Dis."""
     remap_learning_rate: float = 1e-3
     """Adam rate of M."""
+    feature_learning_rate: float = 1e-3
+    """Adam rate of the feature critic."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Adam's decay rates for E, D and the offset (ADR 4)."""
     adversarial_betas: tuple[float, float] = (0.0, 0.99)
@@ -152,6 +162,8 @@ class EncapsulationConfig:
         require(abs(sum(self.parts) - 1) < 1e-9, f"parts must add up to 1, got {sum(self.parts)}")
         require(min(self.parts) >= 0, f"parts must not be negative, got {self.parts}")
         require(self.identity_every >= 1, f"identity_every must be at least 1, got {self.identity_every}")
+        require(self.mix <= 1, f"mix must lie between 0 and 1, got {self.mix}")
+        require(self.mix_spread >= 0, f"mix_spread must not be negative, got {self.mix_spread}")
         require(self.freeze_d >= 0, f"freeze_d must not be negative, got {self.freeze_d}")
         Budget.parse(self.budget)
 

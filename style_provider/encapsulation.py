@@ -5,6 +5,7 @@ weights and what the manifest says.
 """
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +17,18 @@ from modify_fl.console import Console, MetricsLog, duration
 from modify_fl.data import ImageSet, holdout_split, load_images
 from modify_fl.errors import DataError
 from modify_fl.events import TrainingEvent
+from modify_fl.launch import Launch
 from modify_fl.options import run_folder
 from modify_fl.perceptual import PerceptualNets
-from modify_fl.training.encapsulation import encapsulate
+from modify_fl.tensorboard import BoardLog
+from modify_fl.training.encapsulation import encapsulate, estimate
+from modify_fl.training.estimate import RunEstimate
 from modify_fl.training.evaluation import reconstruction_report
 from modify_fl.training.runtime import resolve
 from protocol.manifest import Figure
 from style_provider.keys import KeyPair
 
-__all__ = ["Packaging", "load_styles", "make_bundle"]
+__all__ = ["Packaging", "load_styles", "make_bundle", "measure"]
 
 _FIGURES = (("lpips", "LPIPS", ""), ("psnr", "PSNR", " dB"), ("l1", "L1", ""), ("identity", "identity cosine", ""))
 
@@ -53,6 +57,26 @@ class Packaging:
     """Whether it may be replaced."""
     start: Start | None = None
     """Weights to begin with (M-23)."""
+    tensorboard: Path | None = None
+    """Gets the course of the run in TensorBoard's form; nothing without it."""
+    keep_cache: bool = False
+    """Whether decoded pictures stay in their file after the run, where there is one (M-51)."""
+
+    @property
+    def split(self) -> tuple[list[int], list[int]]:
+        """Indices of the images to train on, and of those that are only measured.
+
+        Raises:
+            DataError: Fewer than two are left for training.
+        """
+        chosen, held = holdout_split(len(self.images), self.holdout, self.seed)
+        if len(chosen) < 2:  # equation 2 needs another image
+            raise DataError("a style needs two images or more", got=f"{len(chosen)} for training", fix="add images")
+        return chosen, held
+
+    def nets(self) -> PerceptualNets:
+        """Return LPIPS and the face network, where found, on the device of the run."""
+        return PerceptualNets.find(require=self.require, device=resolve(self.runtime, bf16=False).device)
 
 
 def load_styles(dataset: str, data_root: Path | None, resolution: int, limit: int | None, console: Console) -> ImageSet:
@@ -89,33 +113,49 @@ def make_bundle(
         console: Shows progress.
 
     Returns:
-        Result of the command.
+        Result of the command; nothing in a process that does not lead its run (M-56).
 
     Raises:
         DataError: Fewer than two style images are left for training.
         InterruptedRunError: A signal asked for a stop; the same command goes on.
     """
-    chosen, held = holdout_split(len(task.images), task.holdout, task.seed)
-    if len(chosen) < 2:  # equation 2 needs another image
-        raise DataError("a style needs two images or more", got=f"{len(chosen)} for training", fix="add images")
-    nets = PerceptualNets.find(require=task.require, device=resolve(task.runtime, bf16=False).device)
-    result = _train(task, task.images.subset(chosen), nets, fresh=fresh, console=console)
+    chosen, held = task.split
+    result = _train(task, task.images.subset(chosen), fresh=fresh, console=console)
+    if not Launch.from_environment().leads:
+        return {}
     cpu_nets = PerceptualNets.find()
     report = reconstruction_report(result.model, task.images.subset(held), cpu_nets) if held else {}
     digest = write_style_bundle(
         task.out, result, release=_with_figures(release, report, len(held), task.preset), key=key.private,
         provider=key.provider, recipients=release.usage.audience or (), overwrite=task.overwrite,
     )  # fmt: skip
+    if not task.keep_cache:
+        task.images.discard()
     return _report(task, result, report, release=release, held=len(held), digest=digest, console=console)
 
 
-def _train(task: Packaging, images: ImageSet, nets: PerceptualNets, *, fresh: bool, console: Console) -> Encapsulated:
-    folder = run_folder(task.out)
-    with MetricsLog(folder / "metrics.jsonl", fresh=fresh) as metrics:
+def measure(task: Packaging) -> RunEstimate:
+    """Take a few real steps and throw them away: what ``make_bundle`` would take; nothing is written (U-34)."""
+    chosen, _ = task.split
+    return estimate(
+        task.images.subset(chosen), preset=task.preset, budget=task.budget, seed=task.seed, runtime=task.runtime,
+        nets=task.nets(), start=task.start,
+    )  # fmt: skip
+
+
+def _train(task: Packaging, images: ImageSet, *, fresh: bool, console: Console) -> Encapsulated:
+    folder, nets = run_folder(task.out), task.nets()
+    with ExitStack() as logs:
+        sinks = [console.emit]
+        if Launch.from_environment().leads:
+            if task.tensorboard:
+                board = BoardLog(task.tensorboard, samples=folder / "samples")
+                sinks.append(logs.enter_context(board).write)
+            sinks.append(logs.enter_context(MetricsLog(folder / "metrics.jsonl", fresh=fresh)).write)
 
         def emit(event: TrainingEvent) -> None:
-            metrics.write(event)
-            console.emit(event)
+            for sink in sinks:
+                sink(event)
 
         return encapsulate(
             images, preset=task.preset, budget=task.budget, seed=task.seed, runtime=task.runtime, nets=nets,

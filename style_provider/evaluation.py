@@ -8,7 +8,7 @@ Legend of shapes: B photos of one batch, S styles, R resolution.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +21,14 @@ from modify_fl.metrics.collector import LABELS, Collector
 from modify_fl.metrics.colour import reinhard
 from modify_fl.metrics.distances import floor
 from modify_fl.metrics.figures import Estimate, Measurement, mean_estimate, unavailable
+from modify_fl.metrics.identity import PairHistogram
 from modify_fl.metrics.instruments import Instruments
 from modify_fl.metrics.perceptual import Comparison, compare_nearest, compare_reconstructions
 from modify_fl.streams import generator
 from modify_fl.style import Style
 from style_provider.evaluation_task import Evaluation, record
 
-__all__ = ["COLUMNS", "RECONSTRUCTION", "Findings", "evaluate_style", "held_out"]
+__all__ = ["COLUMNS", "RECONSTRUCTION", "Findings", "evaluate_style", "evaluate_styles", "held_out"]
 
 COLUMNS: Mapping[str, str] = {
     "style": "style", "floor": "floor", "photos": "raw photos", "colour": "colour transfer",
@@ -59,47 +60,75 @@ class Findings:
     """What the figures depend on (M-48)."""
     warnings: tuple[str, ...]
     """What the user must be told."""
+    likeness: PairHistogram | None = None
+    """Cosines of the face network over all pairs; none without it."""
+    seeds: tuple["Findings", ...] = ()
+    """Findings of each training seed, where these are of several together (M-46)."""
 
 
 def evaluate_style(task: Evaluation, instruments: Instruments, emit: Emit) -> Findings:
-    """Compute all figures.
+    """Compute all figures of one bundle; see ``evaluate_styles``."""
+    return evaluate_styles([task], instruments, emit)[0]
+
+
+def evaluate_styles(tasks: Sequence[Evaluation], instruments: Instruments, emit: Emit) -> tuple[Findings, ...]:
+    """Compute all figures of bundles that are measured on the same pictures.
+
+    Photos, reference and baselines are measured once for all of them.
 
     Args:
-        task: What to measure.
+        tasks: What to measure, at least one; all with the same pictures, styles and seed.
         instruments: The measuring networks that are there.
         emit: Told after each batch.
+
+    Returns:
+        Findings for each of ``tasks``, in their order.
     """
-    styled, coloured = (Collector(instruments=instruments, seeds=task.seeds) for _ in range(2))
+    first = tasks[0]
     plain, reference = Collector(instruments=instruments), Collector(instruments=instruments)
-    clock = _Clock(len(task.photos) + len(task.styles), emit)
-    for chunk in _chunks(len(task.photos), task.style.resolution):
-        photos = to_uint8(task.photos.batch(chunk))  # [B, R, R, 3]
-        plain.add(photos[:, None])
-        styled.add(task.paint(chunk, task.seeds))
-        coloured.add(_recolour(task, chunk))
+    coloured, *styled = (Collector(instruments=instruments, seeds=first.seeds) for _ in range(1 + len(tasks)))
+    clock = _Clock(len(first.photos) + len(first.target), emit)
+    for chunk in _chunks(len(first.photos), first.style.resolution):
+        plain.add(to_uint8(first.photos.batch(chunk))[:, None])  # [B, 1, R, R, 3]
+        coloured.add(_recolour(first, chunk))
+        for task, collector in zip(tasks, styled, strict=True):
+            collector.add(task.paint(chunk, task.seeds))
         clock.advance(len(chunk))
-    for chunk in _chunks(len(task.styles), task.style.resolution):
+    for chunk in _chunks(len(first.target), first.style.resolution):
         if instruments.inception is not None:
-            reference.add(to_uint8(task.styles.batch(chunk))[:, None])
+            reference.add(to_uint8(first.target.batch(chunk))[:, None])
         clock.advance(len(chunk))
     clock.say("computing distances and intervals")
-    target, seed = reference.features, task.seed
-    columns = {
-        "style": {
-            **styled.distances(target, seed=seed), **styled.diversity(seed=seed), **styled.identity(plain, seed=seed)
-        },
-        "floor": _floor(task, target, instruments),
-        "photos": plain.distances(target, seed=seed),
-        "colour": {
-            **coloured.distances(target, seed=seed), **coloured.diversity(seed=seed),
-            **coloured.identity(plain, seed=seed),
-        },
-    }  # fmt: skip
+    target = reference.features
+    beside = {
+        "floor": _floor(first, target, instruments),
+        "photos": plain.distances(target, seed=first.seed),
+        "colour": _all_figures(coloured, plain, target, first.seed),
+    }
+    return tuple(
+        _findings(task, collector, plain, _all_figures(collector, plain, target, task.seed), beside)
+        for task, collector in zip(tasks, styled, strict=True)
+    )
+
+
+def _findings(
+    task: Evaluation, styled: Collector, plain: Collector, figures: Mapping[str, Measurement],
+    beside: Mapping[str, Mapping[str, Measurement]],
+) -> Findings:  # fmt: skip
+    instruments = styled.instruments
     own, nearest = _reconstructions(task, instruments)
     return Findings(
-        columns=columns, reconstruction=own, nearest=nearest, worst=styled.least_alike(plain, _WORST),
-        record=record(task, instruments), warnings=_warnings(instruments, columns["style"]),
+        columns={"style": figures, **beside}, reconstruction=own, nearest=nearest,
+        worst=styled.least_alike(plain, _WORST), record=record(task, instruments),
+        warnings=_warnings(instruments, figures), likeness=styled.likeness(plain),
     )  # fmt: skip
+
+
+def _all_figures(
+    pictures: Collector, plain: Collector, target: torch.Tensor | None, seed: int
+) -> dict[str, Measurement]:
+    distances, diversity = pictures.distances(target, seed=seed), pictures.diversity(seed=seed)
+    return {**distances, **diversity, **pictures.identity(plain, seed=seed)}
 
 
 def held_out(task: Evaluation) -> tuple[list[int], list[int]]:
@@ -107,6 +136,7 @@ def held_out(task: Evaluation) -> tuple[list[int], list[int]]:
 
     The split is a function of the number of images and of the run's seed, both
     known again here; it is right only for the same set, in the same number.
+    Where a reference was kept out of every training, it serves instead.
 
     Returns:
         Indices of both; the second is empty where the manifest names no held-out image.
@@ -130,9 +160,9 @@ def _recolour(task: Evaluation, chunk: list[int]) -> Pixels:
     """Give each photo the colours of as many random style images as there are styles, [B, S, R, R, 3]."""
     rows = []
     for index in chunk:
-        picks = torch.randint(len(task.styles), (len(task.seeds),), generator=generator(task.seed, "colour", index))
+        picks = torch.randint(len(task.target), (len(task.seeds),), generator=generator(task.seed, "colour", index))
         photo = task.photos.batch([index]).expand(len(task.seeds), -1, -1, -1)  # [S, 3, R, R]
-        rows.append(to_uint8(reinhard(photo, task.styles.batch(picks.tolist()))))
+        rows.append(to_uint8(reinhard(photo, task.target.batch(picks.tolist()))))
     return np.stack(rows)
 
 
@@ -142,7 +172,7 @@ def _floor(task: Evaluation, target: torch.Tensor | None, instruments: Instrumen
         found: tuple[Estimate, Estimate] = (nothing, nothing)
     else:
         found = floor(target, seed=task.seed)
-    half = len(task.styles) // 2
+    half = len(task.target) // 2
     return {
         key: Measurement.of(LABELS[key], estimate, n=half, reference=half, resolution=task.style.resolution)
         for key, estimate in zip(("kid", "fid"), found, strict=True)
@@ -153,14 +183,14 @@ def _reconstructions(
     task: Evaluation, instruments: Instruments
 ) -> tuple[dict[str, Measurement], dict[str, Measurement]]:
     trained, held = held_out(task)
-    if not held:
+    if not held and task.reference is None:
         why = unavailable("the bundle names no held-out style image, or fewer images were given than were held out")
         rows = {
             key: Measurement.of(label, why, n=0, resolution=task.style.resolution)
             for key, label in RECONSTRUCTION.items()
         }
         return rows, rows
-    images, lpips = task.styles.subset(held), instruments.lpips
+    images, lpips = task.reference or task.styles.subset(held), instruments.lpips
     own = compare_reconstructions(images, Style(task.style.loaded).reconstruct, lpips)  # E itself, M-44
     near = compare_nearest(images, task.styles.subset(trained), lpips)
     return _measured(own, task, "", instruments), _measured(near, task, f"of {len(trained)} images", instruments)

@@ -6,26 +6,19 @@ Legend of shapes: B photos of one batch, S styles, R resolution.
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modify_fl.config import Runtime
-from modify_fl.console import Console
-from modify_fl.data import ImageSet, load_images, to_uint8
+from modify_fl.data import ImageSet, to_uint8
 from modify_fl.errors import ConfigError
 from modify_fl.metrics.figures import FILTER
 from modify_fl.metrics.instruments import Instruments
 from modify_fl.style import Style
-from modify_fl.training.runtime import resolve
-from protocol.encryption import Identity
 from protocol.schema import encode
-from protocol.trust import TrustStore
-from style_provider.encapsulation import load_styles
 
-__all__ = ["Evaluation", "load_parts", "record"]
+__all__ = ["Evaluation", "record"]
 
 _PACKAGES = ("modify-fl", "torch", "torchvision", "torch-fidelity", "lpips", "facenet-pytorch", "numpy", "pillow")
 
@@ -39,7 +32,7 @@ class Evaluation:
     style: Style
     """The verified bundle, with its adapter."""
     styles: ImageSet
-    """All style images, the reference."""
+    """The style images that the bundle was made from, those it held out among them."""
     photos: ImageSet
     """Photos that nothing was trained on."""
     seeds: tuple[int, ...]
@@ -50,6 +43,13 @@ class Evaluation:
     """Rows that the style takes; as trained if none (M-25)."""
     adapter_digest: str | None = None
     """Payload digest of the adapter, hex; none without one."""
+    reference: ImageSet | None = None
+    """Style images kept out of every training; where there are none, ``styles`` is the reference (M-44)."""
+
+    @property
+    def target(self) -> ImageSet:
+        """What distances, floor and colour transfer take as the style."""
+        return self.styles if self.reference is None else self.reference
 
     def check(self) -> None:
         """Refuse what the style cannot do before anything is measured.
@@ -78,41 +78,6 @@ class Evaluation:
         return to_uint8(painted.transpose(0, 1))
 
 
-def load_parts(
-    bundle: Path, adapter: Path | None, *, trust: TrustStore, identity: Identity | None, dataset: str,
-    data_root: Path | None, style_limit: int | None, photos: str, limit: int | None, threads: int | None,
-    console: Console,
-) -> tuple[Style, ImageSet, ImageSet]:  # fmt: skip
-    """Verify and load the style, then read style images and photos; every file that cannot be read is counted.
-
-    Args:
-        bundle: The ``.mdfy`` file.
-        adapter: An ``.mdfa`` file made for it, if any.
-        trust: The keys that are accepted.
-        identity: Somebody of the bundle's audience, if it has one.
-        dataset: The style images.
-        data_root: Folder of a named data set.
-        style_limit: Read the first so many style images only.
-        photos: A folder, a ZIP file or a named data set.
-        limit: Read the first so many photos only.
-        threads: Compute threads; the cores this process may use if none.
-        console: Says what is left out.
-
-    Raises:
-        ProtocolError: Verification failed; no picture was read.
-        DataError: A set of pictures cannot be used.
-    """
-    resolve(Runtime(device="cpu", threads=threads, precision="fp32"))
-    style = Style.load(bundle, trust=trust, adapter=adapter, identity=identity)
-    for warning in style.loaded.bundle.warnings:
-        console.warn(warning)
-    images = load_styles(dataset, data_root, style.resolution, style_limit, console)
-    faces = load_images(photos, resolution=style.resolution, data_root=data_root, look="photo", limit=limit)
-    if faces.skipped:  # photos are not named where they need not be
-        console.warn(f"{len(faces.skipped)} photos left out: {faces.skipped[0][1]}")
-    return style, images, faces
-
-
 def record(task: Evaluation, instruments: Instruments) -> dict[str, object]:
     """Return what the figures depend on (M-48)."""
     loaded, manifest = task.style.loaded, task.style.loaded.manifest
@@ -120,7 +85,10 @@ def record(task: Evaluation, instruments: Instruments) -> dict[str, object]:
     return {
         "bundle": {"digest": loaded.digest, "name": manifest.bundle.name, "version": manifest.bundle.version},
         "adapter": task.adapter_digest,
-        "reference": {"images": len(task.styles), "digest": task.styles.digest},
+        "style_images": {"images": len(task.styles), "digest": task.styles.digest},
+        "reference": {
+            "images": len(task.target), "digest": task.target.digest, "kept_out": task.reference is not None,
+        },
         "photos": {"images": len(task.photos), "digest": task.photos.digest},
         "resolution": task.style.resolution, "filter": FILTER, "format": "PNG: 8 bits a channel",
         "xi_trained": training.xi, "xi": loaded.network.style_rows if task.xi is None else task.xi,

@@ -8,24 +8,61 @@ Nothing here imports torch.
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modify_fl.errors import ConfigError
 from protocol.encryption import MAX_RECIPIENTS, check_recipient
-from protocol.errors import KeyFileError, PolicyError, UntrustedKeyError
+from protocol.errors import KeyFileError, MalformedBundleError, PolicyError, UntrustedKeyError
+from protocol.manifest import Usage
 from protocol.provider import ProviderKey
-from protocol.schema import format_time
+from protocol.schema import Line, Text, decode, encode, format_time
 from protocol.storage import read_file
 from protocol.trust import TrustStore
 from protocol.verify import Verification, inspect_bundle, verify_bundle
 from style_provider.keys import PUBLIC_SUFFIX, provider_keys
 from style_provider.standin import stand_in
 
-__all__ = ["check_life", "read_earlier", "read_recipients", "release_date"]
+__all__ = ["check_life", "check_texts", "read_earlier", "read_recipients", "release_date"]
+
+if TYPE_CHECKING:
+    from modify_fl.bundle import Release
 
 _EPOCH = "SOURCE_DATE_EPOCH"
 _LONGEST_LIST = 64 << 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Texts:
+    """What a release says in words, by the name of its option, as the manifest bounds it (B-16)."""
+
+    name: Line
+    description: Text
+    licence: Line
+    data_licence: Line
+    release: Line
+    usage: Usage
+
+
+def check_texts(release: "Release") -> None:
+    """Find out before training which texts a manifest could not hold (B-16).
+
+    Raises:
+        ConfigError: A text is empty, too long, or holds a character that is not to be shown.
+    """
+    texts = _Texts(
+        name=release.name, description=release.description, licence=release.model_licence,
+        data_licence=release.dataset_licence, release=release.version, usage=release.usage,
+    )  # fmt: skip
+    try:
+        decode(_Texts, encode(texts), member="the command")
+    except MalformedBundleError as error:
+        raise ConfigError(
+            "a text of this release cannot stand in a bundle", why=error.what.rpartition(": ")[2],
+            fix="change it; --help lists the options",
+        ) from error  # fmt: skip
 
 
 def read_recipients(given: Sequence[str], file: Path | None) -> tuple[str, ...]:

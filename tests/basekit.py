@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from modify_fl.base.card import BaseCard, Source
 from modify_fl.base.export import write_base
+from modify_fl.base.faces import FaceCodes
 from modify_fl.base.start import MODEL_PARTS
 from modify_fl.config import CriticConfig, NetworkConfig
 from modify_fl.networks.discriminator import build_discriminator
@@ -30,4 +34,12 @@ def tiny_base(folder: Path, network: NetworkConfig = TINY_NETWORK, *, name: str 
     model, critic = StyleModel.build(network, seed), build_discriminator(network, seed)
     model.offset.w_avg.data.fill_(0.25)  # no draw ever gives that
     states = {part: getattr(model, part).state_dict() for part in MODEL_PARTS}
-    return write_base(tiny_card(folder, network, name=name), states | {"discriminator": critic.state_dict()})
+    states |= {"discriminator": critic.state_dict(), "faces": tiny_faces(network)}
+    return write_base(tiny_card(folder, network, name=name), states)
+
+
+def tiny_faces(network: NetworkConfig = TINY_NETWORK) -> dict[str, Tensor]:
+    """Return moments of codes that were drawn, not encoded."""
+    codes = torch.randn(40, network.n_styles, network.w_dim, generator=torch.Generator().manual_seed(5))
+    faces = FaceCodes.measure(codes)
+    return {"mean": faces.mean, "factor": faces.factor}

@@ -1,13 +1,20 @@
 """Train the face models that stage 1 starts from, and export them into the package (M-23, ADR 6).
 
     TORCH_HOME=weights python tools/train_release.py train DATA --out runs/base-64 --budget 140m --slice 8m
-    python tools/train_release.py export runs/base-64 --out modify_fl/base
+    python tools/train_release.py export runs/base-64 DATA --out modify_fl/base
 
 DATA is a folder of aligned faces (``style/paintings/128`` and so on, see
 ``SOURCES``). The same ``train`` command goes on where the last slice ended. A
 fixed part of every source, whole persons and paintings, is never trained on; its
 names are written to ``held-out.txt`` beside the checkpoints, one path a line,
 for the evaluation.
+
+``split`` writes the same two parts as plain folders, for whoever wants to train on
+one and measure on the other::
+
+    python tools/train_release.py split DATA --out faces
+    style-provider package --dataset faces/train/style/paintings ...
+    style-provider evaluate ... --dataset faces/train/style/paintings --reference faces/held-out/style/paintings
 
 ``export`` only reads the run: averaged weights of E, D, the offset and M, and
 Dis, of the newest checkpoint. A run that is still going on can be exported too;
@@ -19,7 +26,7 @@ with fresh optimisers, the adversary from the first step and a lower rate::
 
     python tools/train_release.py train DATA --out runs/base-64-id --budget 60m \
         --from modify_fl/base/base-64.safetensors
-    python tools/train_release.py export runs/base-64-id --out modify_fl/base --name base-64
+    python tools/train_release.py export runs/base-64-id DATA --out modify_fl/base --name base-64
 
 ``--set`` changes any setting of the recipe, as in ``style-provider package``.
 
@@ -35,6 +42,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -48,12 +56,15 @@ from torch import Tensor
 
 from modify_fl.base.card import BaseCard, Source, read_card
 from modify_fl.base.export import write_base
+from modify_fl.base.faces import FaceCodes
 from modify_fl.base.start import MODEL_PARTS, Start, load_base
 from modify_fl.config import Budget, CriticConfig, EncapsulationConfig, NetworkConfig, Runtime, preset
 from modify_fl.console import Console, MetricsLog
 from modify_fl.data import ImageSet, load_images
+from modify_fl.datasets import open_pictures
 from modify_fl.errors import ConfigError, DataError, InterruptedRunError, ModifyError
 from modify_fl.events import TrainingEvent
+from modify_fl.networks.model import StyleModel
 from modify_fl.overrides import override
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.training import checkpoint
@@ -82,6 +93,12 @@ CREDITS = {
     "content/ai_cc0": ("generated people", "CC0"),
 }  # fmt: skip
 """What each source is, and its licence."""
+
+PHOTOS = "content/"
+"""Where the photos are; all else is somebody's style."""
+
+SPLIT_PARTS = ("train", "held-out")
+"""Folders that ``split`` writes."""
 
 _NOT_THE_PERSON = (re.compile(r"(neutral|smiling)"), re.compile(r"(full)?_\d$"))
 _STORED = {64: 128, 128: 128, 256: 256}
@@ -118,30 +135,79 @@ def base_images(data: Path, resolution: int) -> tuple[ImageSet, list[str]]:
     return ImageSet.of(torch.stack(pictures), names), kept
 
 
+def split(data: Path, out: Path) -> dict[str, tuple[int, int]]:
+    """Write the fixed split as folders: ``train/SOURCE/128/`` and ``held-out/SOURCE/128/``.
+
+    Files are linked where the disk allows it and copied elsewhere; neither they
+    nor their names change.
+
+    Args:
+        data: The faces, laid out as in ``SOURCES``.
+        out: Made if need be; must hold neither part yet.
+
+    Returns:
+        Number of pictures in both parts, by source.
+
+    Raises:
+        ConfigError: ``out`` holds a split already.
+        DataError: A source is missing.
+    """
+    for part in SPLIT_PARTS:
+        if (out / part).exists():
+            raise ConfigError(f"{out / part} exists", why="two splits must not mix", fix="choose another --out")
+    counts = {}
+    for source, share in SOURCES.items():
+        folder = f"{source}/{_STORED[128]}"
+        with open_pictures(data / folder) as files:
+            names = files.names
+        kept = [held_out(name, share) for name in names]
+        for name, out_of_training in zip(names, kept, strict=True):
+            _link(data / folder / name, out / SPLIT_PARTS[out_of_training] / folder / name)
+        counts[source] = (len(names) - sum(kept), sum(kept))
+    return counts
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, target)
+
+
 def base_recipe(config: EncapsulationConfig) -> EncapsulationConfig:
-    """Return the recipe of the base: no identity term (half of a step), little of phase B.
+    """Return the recipe of the base from nothing: no identity term (half of a step), little of phase B.
 
     M of the base is a start only; each style measures its own codes anew (ADR 5).
+    The cut moves, so that styles can have another xi (ADR 7).
     """
-    return replace(config, lambda_id=0.0, parts=(0.05, 0.10, 0.75, 0.10), discriminator_start=0.04, ema_half_life=5000)
+    return replace(
+        config, lambda_id=0.0, parts=(0.05, 0.10, 0.75, 0.10), discriminator_start=0.04, ema_half_life=5000,
+        mix_spread=2,
+    )  # fmt: skip
 
 
 def continued_recipe(config: EncapsulationConfig) -> EncapsulationConfig:
-    """Return the recipe for going on from exported weights: identity term and Dis from the first step, half the rate.
+    """Return the recipe for going on from exported weights: all terms from the first step, a quarter of the rate.
 
-    No block of Dis is frozen: the pictures are the same as before, and many.
+    Half of the rate undoes for a long time what was learnt.
+
+    No block of Dis is frozen: the pictures are the same as before, and many. They
+    paint each other, since there are photos among them.
     """
     return replace(
-        config, parts=(0.0, 0.05, 0.85, 0.10), discriminator_start=0.0, identity_start=0.0, ema_half_life=5000,
-        learning_rate=config.learning_rate / 2,
+        config, parts=(0.0, 0.0, 0.96, 0.04), discriminator_start=0.0, identity_start=0.0, ema_half_life=5000,
+        learning_rate=config.learning_rate / 4, lambda_id=1.0, identity_every=4, mix_spread=2, people=0,
     )  # fmt: skip
 
 
 # Export -----------------------------------------------------------------------
 
 
-def export(run: Path, out: Path, *, name: str = "", licence: str = _LICENCE) -> BaseCard:
+def export(run: Path, data: Path, out: Path, *, name: str = "", licence: str = _LICENCE) -> BaseCard:
     """Write the newest checkpoint of ``run`` as a base into ``out``; the run is only read.
+
+    The photos of ``data`` that were trained on give the moments of the codes (ADR 7).
 
     Raises:
         ConfigError: There is no run, or it cannot be exported.
@@ -165,7 +231,20 @@ def export(run: Path, out: Path, *, name: str = "", licence: str = _LICENCE) -> 
         remapped=seen > schedule["remap_start"],  # type: ignore[index]
         sources=_credits(run), licence=licence, folder=out,
     )  # fmt: skip
-    return write_base(card, _states(saved.tensors))
+    states = _states(saved.tensors)
+    return write_base(card, states | {"faces": face_codes(data, card.network, states)})
+
+
+@torch.no_grad()
+def face_codes(data: Path, network: NetworkConfig, states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the fields of ``FaceCodes`` over the codes of all photos that were trained on."""
+    model = StyleModel.build(network, 0).eval()
+    for part in MODEL_PARTS:
+        getattr(model, part).load_state_dict(dict(states[part]))
+    images, _ = base_images(data, network.resolution)
+    photos = [index for index, path in enumerate(images.names) if path.startswith(PHOTOS)]
+    codes = [model.encode(images.batch(photos[at : at + 32])) for at in range(0, len(photos), 32)]
+    return dict(vars(FaceCodes.measure(torch.cat(codes))))
 
 
 def _newest(run: Path) -> checkpoint.Checkpoint:
@@ -255,20 +334,28 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
     out = commands.add_parser("export", help="write a run's weights as a base")
     out.add_argument("run", type=Path, help="folder of the run; its name is the name of the base")
+    out.add_argument("data", type=Path, help="the same DATA")
     out.add_argument("--out", type=Path, required=True, help="folder of the base, such as modify_fl/base")
     out.add_argument("--name", default="", help="another name than the run's")
     out.add_argument("--licence", default=_LICENCE, help="of the weights")
+    parts = commands.add_parser("split", help="write trained-on and held-out pictures as two folders")
+    parts.add_argument("data", type=Path)
+    parts.add_argument("--out", type=Path, required=True, help="gets train/ and held-out/")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one of the two commands; an error is one sentence with its own exit code."""
+    """Run one of the commands; an error is one sentence with its own exit code."""
     options = _parser().parse_args(arguments)
     console = Console("train_release", options.command)
     try:
         if options.command == "train":
             return train(options, console)
-        card = export(options.run, options.out, name=options.name, licence=options.licence)
+        if options.command == "split":
+            for source, (trained, kept) in split(options.data, options.out).items():
+                console.note(f"{source}: {trained} to train on, {kept} held out")
+            return 0
+        card = export(options.run, options.data, options.out, name=options.name, licence=options.licence)
     except ModifyError as error:
         return console.fail(error)
     console.note(f"{card.label}: {card.finished:.0%} of the planned run, {card.images_seen / 1000:.1f} kimg")

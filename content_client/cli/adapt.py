@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
@@ -13,6 +13,7 @@ from content_client.photos import default_photos, refuse_existing
 from modify_fl.config import PRESETS, Budget, Precision, Runtime, StylizationConfig, preset
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
+from modify_fl.launch import Launch
 from modify_fl.options import (
     BudgetOption,
     DebugOption,
@@ -21,6 +22,7 @@ from modify_fl.options import (
     FreshOption,
     IdentityOption,
     JsonOption,
+    KeepCacheOption,
     OverwriteOption,
     PassphraseFileOption,
     PrecisionOption,
@@ -29,6 +31,7 @@ from modify_fl.options import (
     SeedOption,
     SetOption,
     ShowConfigOption,
+    TensorboardOption,
     ThreadsOption,
     VerboseOption,
 )
@@ -36,6 +39,10 @@ from modify_fl.overrides import override
 from modify_fl.passphrase import known_passphrase
 from protocol.encryption import Identity
 from protocol.verify import inspect_bundle
+
+if TYPE_CHECKING:
+    from content_client.adaptation import Adaptation
+    from modify_fl.training.estimate import RunEstimate
 
 __all__ = ["adapt"]
 
@@ -76,6 +83,8 @@ def adapt(
     settings: SetOption = None,
     show_config: ShowConfigOption = False,
     fresh: FreshOption = False,
+    keep_cache: KeepCacheOption = False,
+    tensorboard: TensorboardOption = None,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -89,10 +98,13 @@ def adapt(
     is made for this machine at first use. Test-time mode writes one picture per
     photo and forgets what it learnt, unless told to keep it.
     """
-    verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
+    launch = Launch.from_environment()
+    verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug).for_rank(leads=launch.leads)
     console = Console("content-client", "adapt", verbosity)
 
     def action() -> Mapping[str, object]:
+        if launch.size > 1 and mode != "offline":
+            raise ConfigError(f"the mode {mode} is one process", fix="use --mode offline, or start without torchrun")
         chosen = _mode(mode, keep=keep, budget=budget, pictures=pictures)
         changes = [*(settings or []), *([f"subset={subset}"] if subset else [])]
         own = own_identity(identity, passphrase_file, console.ask_secret)
@@ -108,16 +120,17 @@ def adapt(
             refuse_existing([target], overwrite=overwrite)
             _require_folder(target)
 
-        from content_client.adaptation import Adaptation, adapt_encoder, adapt_photos, load
+        from content_client.adaptation import Adaptation, adapt_encoder, adapt_photos, load, measure
 
         style, images = load(bundle, source, console, identity=own, record=not dry_run)
         task = Adaptation(
             style=style, bundle=bundle, photos=images, config=config, seed=seed, runtime=runtime, require=require,
             out=target, overwrite=overwrite,
             ask=lambda question: known_passphrase(passphrase_file) or console.ask_secret(question),
+            tensorboard=tensorboard, keep_cache=keep_cache,
         )  # fmt: skip
         if dry_run:
-            return _plan(console, task.out, len(images), config, chosen, length)
+            return _plan(console, task, measure(task, chosen, length), chosen, length)
         if chosen == "test-time":
             return adapt_photos(task, keep=keep, console=console)
         return adapt_encoder(task, chosen, budget=length, fresh=fresh, pictures=pictures, console=console)
@@ -160,10 +173,17 @@ def _require_folder(out: Path) -> None:
 
 
 def _plan(
-    console: Console, out: Path, photos: int, config: StylizationConfig, mode: _Mode, budget: Budget | None
+    console: Console, task: "Adaptation", taken: "RunEstimate", mode: _Mode, budget: Budget | None
 ) -> Mapping[str, object]:
+    """Say what would be done, as measured with a few steps (U-34, M-30)."""
+    config, photos = task.config, len(task.photos)
     steps = {"offline": config.steps, "online": config.online_steps, "test-time": config.test_time_steps}[mode]
     length = str(budget) if budget else f"{steps} steps{' for each photo' if mode == 'test-time' else ''}"
-    console.say(f"would adapt to {photos} photos in {mode} mode for {length} and write {out}")
+    console.say(f"would adapt to {photos} photos in {mode} mode for {length} and write {task.out}")
+    console.say(f"measured: {taken}")
     console.say("nothing leaves this machine; no privacy budget is spent")
-    return {"photos": photos, "mode": mode, "length": length, "out": out}
+    return {
+        "photos": photos, "mode": mode, "length": length, "out": task.out, "images_seen": taken.images,
+        "steps": taken.steps, "seconds": taken.seconds, "memory": taken.host_bytes,
+        "device_memory": taken.device_bytes, "compute": taken.compute,
+    }  # fmt: skip

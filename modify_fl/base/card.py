@@ -17,9 +17,9 @@ __all__ = ["HOME", "BaseCard", "Source", "find_base", "markdown", "read_card", "
 HOME = Path(__file__).parent
 """Folder of the bases that ship with the package."""
 
-_FORMAT = "modify-fl-base/1"
-_RESCALED = "remap_lr_mul"
-"""Decides no shape; M is rescaled to the wanted value when it is loaded."""
+_FORMAT = "modify-fl-base/2"
+_FREE = {"remap_lr_mul", "xi"}
+"""What a base fits whatever its value: M is rescaled, or drawn anew, when it is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class BaseCard:
 
         Compared is what decides the tensors: the learning-rate multiplier of M
         does not (its weights are rescaled), nor how large the groups of the
-        minibatch standard deviation are.
+        minibatch standard deviation are, nor xi: M is drawn anew for another one.
         """
         ours, theirs = _tensor_sizes(self.network), _tensor_sizes(network)
         return tuple(
@@ -100,7 +100,7 @@ class BaseCard:
 
 
 def _tensor_sizes(network: NetworkConfig) -> dict[str, object]:
-    sizes = {name: value for name, value in asdict(network).items() if name != _RESCALED}
+    sizes = {name: value for name, value in asdict(network).items() if name not in _FREE}
     return sizes | {"minibatch_std": "on" if network.minibatch_std else "off"}
 
 
@@ -169,8 +169,9 @@ def markdown(card: BaseCard) -> str:
 
 Made from `{card.name}.json`; change that, not this.
 
-A face model at {side} px that stage 1 starts from (M-23): encoder, generator, average code, remapping network and
-critic. It is a start for training on a style. It is no product by itself, and no means to tell who somebody is.
+A face model at {side} px that stage 1 starts from (M-23): encoder, generator, average code, remapping network,
+critic, and the moments of the codes of photos, from which it draws people who do not exist. It is a start for training
+on a style. It is no product by itself, and no means to tell who somebody is.
 
 - Training: {seen}, seed {card.seed}, started from {card.init}; {state}.
 - Remapping network: {remapping}. A style sets its last layer anew (ADR 5).

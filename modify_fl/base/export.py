@@ -28,7 +28,8 @@ def write_base(card: BaseCard, states: Mapping[str, Mapping[str, Tensor]]) -> Ba
 
     Args:
         card: The record; its digest is filled in here.
-        states: State of E (gains not folded), D, the offset, M and Dis, by part.
+        states: State of E (gains not folded), D, the offset, M and Dis, by part,
+            and under ``faces`` the fields of ``FaceCodes``.
 
     Returns:
         The record with its digest.
@@ -42,7 +43,7 @@ def write_base(card: BaseCard, states: Mapping[str, Mapping[str, Tensor]]) -> Ba
     expected = tensor_table(card.network)
     wrong = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
     if wrong:
-        needed = ", ".join((*MODEL_PARTS, "discriminator"))
+        needed = ", ".join((*MODEL_PARTS, "discriminator", "faces"))
         raise ConfigError(f"{wrong[0]} is not as the configuration asks for", why=f"a base holds {needed}")
     broken = [name for name, value in tensors.items() if not value.isfinite().all()]
     if broken:

@@ -15,11 +15,13 @@ from safetensors.torch import load
 from torch import Tensor
 
 from modify_fl.base.card import BaseCard
+from modify_fl.base.faces import RANK, FaceCodes
 from modify_fl.config import NetworkConfig
 from modify_fl.errors import ConfigError
 from modify_fl.networks.checkpoints import read_checkpoint
 from modify_fl.networks.discriminator import Discriminator
 from modify_fl.networks.model import StyleModel
+from modify_fl.networks.synthesis import Generator
 
 __all__ = ["MODEL_PARTS", "Start", "load_base", "load_checkpoint", "tensor_table"]
 
@@ -27,6 +29,7 @@ MODEL_PARTS = ("encoder", "generator", "offset", "remapping")
 """Parts of ``StyleModel``; Dis is the fifth part of a base."""
 
 _CRITIC = "discriminator"
+_FACES = "faces"
 _STORED = (torch.float16, torch.float32)
 
 
@@ -40,6 +43,8 @@ class Start:
     """SHA-256 of the file, hex."""
     states: Mapping[str, Mapping[str, Tensor]]
     """State of each part that the file holds, on the CPU; all else is drawn from the seed."""
+    faces: FaceCodes | None = None
+    """Moments of the codes of photos; only bases have them."""
 
     @property
     def label(self) -> str:
@@ -48,8 +53,18 @@ class Start:
 
     @property
     def complete(self) -> bool:
-        """Whether E, D, the offset, M and Dis are all there, so that the recipe for a base is in force."""
-        return {*MODEL_PARTS, _CRITIC} <= self.states.keys()
+        """Whether E, D, the offset and Dis are all there, so that the recipe for a base is in force."""
+        return {*MODEL_PARTS, _CRITIC} - {"remapping"} <= self.states.keys()
+
+    def people(self, decoder: Generator, count: int, seed: int) -> Tensor | None:
+        """Return faces that are nobody's, uint8 [count, 3, R, R], or nothing where no codes are known (ADR 7).
+
+        Args:
+            decoder: D as this start has set it, on the CPU.
+            count: How many; none for 0.
+            seed: Of the draws.
+        """
+        return self.faces.paint(decoder, count, seed) if self.faces and count else None
 
     @torch.no_grad()
     def apply(self, model: StyleModel, discriminator: Discriminator) -> None:
@@ -67,17 +82,20 @@ class Start:
 
 def tensor_table(network: NetworkConfig) -> dict[str, tuple[int, ...]]:
     """Return name and shape of every tensor of a base, ``part.name``; nothing is allocated."""
+    codes = (network.n_styles, network.w_dim)
+    faces = {f"{_FACES}.mean": codes, f"{_FACES}.factor": (RANK, *codes)}
     with torch.device("meta"):
         model, critic = StyleModel(network), Discriminator(network)
     parts = {part: getattr(model, part) for part in MODEL_PARTS} | {_CRITIC: critic}
-    return {f"{part}.{n}": tuple(v.shape) for part, module in parts.items() for n, v in module.state_dict().items()}
+    shapes = {f"{part}.{n}": tuple(v.shape) for part, module in parts.items() for n, v in module.state_dict().items()}
+    return shapes | faces
 
 
 def load_base(card: BaseCard, network: NetworkConfig) -> Start:
     """Load a base for networks of the sizes ``network``.
 
     M is rescaled where its learning-rate multiplier differs: its outputs stay
-    the same, its steps get the wanted size.
+    the same, its steps get the wanted size. It is left out where xi differs.
 
     Args:
         card: Its record; the weights stand beside it.
@@ -91,14 +109,17 @@ def load_base(card: BaseCard, network: NetworkConfig) -> Start:
             f"{card.name} does not fit these networks", why="; ".join(differing),
             fix="choose the preset it was made for, or --init none",
         )  # fmt: skip
-    tensors = _checked(_read(card), network, card.name)
+    tensors = _checked(_read(card), card.network, card.name)
     scale = card.network.remap_lr_mul / network.remap_lr_mul
     states: dict[str, dict[str, Tensor]] = {}
     for full, value in tensors.items():
         part, _, name = full.partition(".")
+        if part == "remapping" and card.network.style_rows != network.style_rows:
+            continue
         learned = part == "remapping" and name != "offset"
         states.setdefault(part, {})[name] = value * scale if learned and scale != 1 else value
-    return Start(name=card.name, digest=card.sha256, states=states)
+    faces = FaceCodes(**states.pop(_FACES))
+    return Start(name=card.name, digest=card.sha256, states=states, faces=faces)
 
 
 def _read(card: BaseCard) -> dict[str, Tensor]:

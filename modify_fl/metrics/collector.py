@@ -17,7 +17,7 @@ from torch import Tensor
 from modify_fl.errors import ShapeError
 from modify_fl.metrics.distances import fid, kid
 from modify_fl.metrics.figures import Estimate, Measurement, mean_estimate, unavailable
-from modify_fl.metrics.identity import cosines, identity_auc, identity_cosine
+from modify_fl.metrics.identity import PairHistogram, cosines, identity_auc, identity_cosine, pair_histogram
 from modify_fl.metrics.instruments import Instruments
 from modify_fl.metrics.perceptual import pairwise_lpips
 
@@ -141,6 +141,15 @@ class Collector:
                 "identity_auc": identity_auc(faces[:, 0], own, seed=seed),
             }
         return {key: self._named(key, estimate) for key, estimate in found.items()}
+
+    def likeness(self, photos: "Collector") -> PairHistogram | None:
+        """Return how the cosines of all pairs are spread; none without the network.
+
+        Args:
+            photos: The photos, one picture each, in the same order.
+        """
+        faces, own = photos.embeddings, self.embeddings
+        return None if faces is None or own is None else pair_histogram(faces[:, 0], own)
 
     def least_alike(self, photos: "Collector", count: int) -> list[int]:
         """Return the photos whose pictures are least like them, worst first; none without the network.

@@ -3,13 +3,27 @@
 Legend of shapes: P photos, S pictures of each, d width of an embedding.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from modify_fl.errors import ShapeError
 from modify_fl.metrics.figures import Estimate, mean_estimate, pair_estimate
 
-__all__ = ["cosines", "identity_auc", "identity_cosine", "wins"]
+__all__ = ["PairHistogram", "cosines", "identity_auc", "identity_cosine", "pair_histogram", "wins"]
+
+_BINS = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairHistogram:
+    """Cosines between pictures and photos, counted in equal bins from -1 to 1."""
+
+    own: tuple[int, ...]
+    """Pairs of a picture and its own photo."""
+    others: tuple[int, ...]
+    """Pairs of a picture and the photo of somebody else."""
 
 
 def cosines(photos: Tensor, pictures: Tensor) -> Tensor:
@@ -23,10 +37,7 @@ def cosines(photos: Tensor, pictures: Tensor) -> Tensor:
         ShapeError: The two do not belong together.
     """
     if photos.ndim != 2 or pictures.ndim != 3 or len(photos) != len(pictures):
-        raise ShapeError(
-            "embeddings of photos and pictures must belong together", expected="[P, d] and [P, S, d]",
-            got=f"{list(photos.shape)} and {list(pictures.shape)}",
-        )  # fmt: skip
+        raise _unrelated(photos, pictures)
     return (photos[:, None] * pictures).sum(2)
 
 
@@ -74,3 +85,37 @@ def identity_auc(photos: Tensor, pictures: Tensor, *, seed: int) -> Estimate:
     table = wins(photos, pictures)
     counts = torch.ones_like(table).fill_diagonal_(0)
     return pair_estimate(table, counts, seed=seed)
+
+
+def pair_histogram(photos: Tensor, pictures: Tensor, *, bins: int = _BINS) -> PairHistogram:
+    """Count the cosines of all pairs; what the AUC sums up in one number.
+
+    Args:
+        photos: Unit embeddings, float [P, d].
+        pictures: Unit embeddings, float [P, S, d].
+        bins: Of equal width from -1 to 1.
+
+    Raises:
+        ShapeError: The two do not belong together.
+    """
+    if photos.ndim != 2 or pictures.ndim != 3 or len(photos) != len(pictures):
+        raise _unrelated(photos, pictures)
+    own, others = torch.zeros(bins, dtype=torch.long), torch.zeros(bins, dtype=torch.long)
+    for i, row in enumerate(pictures):
+        table = row @ photos.T  # [S, P]
+        mine = _counts(table[:, i], bins)
+        own += mine
+        others += _counts(table, bins) - mine
+    return PairHistogram(own=tuple(own.tolist()), others=tuple(others.tolist()))
+
+
+def _counts(values: Tensor, bins: int) -> Tensor:
+    place = ((values.double() + 1) * (bins / 2)).floor().long().clamp(0, bins - 1)
+    return torch.bincount(place.flatten(), minlength=bins)
+
+
+def _unrelated(photos: Tensor, pictures: Tensor) -> ShapeError:
+    return ShapeError(
+        "embeddings of photos and pictures must belong together", expected="[P, d] and [P, S, d]",
+        got=f"{list(photos.shape)} and {list(pictures.shape)}",
+    )  # fmt: skip

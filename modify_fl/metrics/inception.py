@@ -2,7 +2,10 @@
 
 The network is that of ``torch-fidelity``, an optional package (extra
 ``evaluate``); it reads uint8 pictures and resizes them to 299 pixels as
-TensorFlow 1 did. Its weights are looked for where torch libraries cache theirs;
+TensorFlow 1 did. For speed its batch norms are folded into the convolutions and
+its activations laid out channels last: the same function, features differ in
+the fifth decimal. bfloat16 would double the pace once more and is not taken: it
+moved KID x 1000 by 0.8 where 0.05 counts. Its weights are looked for where torch libraries cache theirs;
 nothing is downloaded.
 
 Letters: B batch, R resolution.
@@ -18,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from modify_fl.errors import MissingWeightsError, ShapeError
 from modify_fl.networks.checkpoints import read_state_dict
@@ -76,7 +80,8 @@ class Inception:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         name = f"inception-2015-12-05 pool3 (torch-fidelity {version('torch-fidelity')})"
-        return cls(net.to(device), NetRecord(name=name, sha256=digest), torch.device(device))
+        net = _folded(net.eval()).to(device).to(memory_format=torch.channels_last)
+        return cls(net, NetRecord(name=name, sha256=digest), torch.device(device))
 
     @torch.no_grad()
     def features(self, pixels: NDArray[np.uint8]) -> Tensor:
@@ -99,3 +104,12 @@ class Inception:
             for start in range(0, len(pixels), _BATCH)
         ]
         return torch.cat([self._net(batch.to(self._device))[0].cpu() for batch in batches])
+
+
+def _folded(net: nn.Module) -> nn.Module:
+    """Fold every batch norm into the convolution before it; a measuring network never trains."""
+    for block in net.modules():
+        convolution, norm = getattr(block, "conv", None), getattr(block, "bn", None)
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            block.conv, block.bn = fuse_conv_bn_eval(convolution, norm), nn.Identity()
+    return net

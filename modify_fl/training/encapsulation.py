@@ -3,8 +3,6 @@
 Plans the length of a run, keeps its record and hands over what ``Encapsulation`` trained.
 """
 
-import json
-import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,12 +16,15 @@ from modify_fl.data import ImageSet
 from modify_fl.errors import ConfigError
 from modify_fl.events import Emit, TrainingEvent
 from modify_fl.perceptual import PerceptualNets
-from modify_fl.training.loop import best_step, open_record, run_lock, train
+from modify_fl.training.estimate import RunEstimate, peak_memory
+from modify_fl.training.loop import best_step, train
+from modify_fl.training.ranks import Ranks
+from modify_fl.training.runs import begin_run, joined_run
 from modify_fl.training.runtime import Compute, resolve
 from modify_fl.training.schedule import Schedule
 from modify_fl.training.stage1 import Encapsulation
 
-__all__ = ["Encapsulation", "encapsulate", "plan_images"]
+__all__ = ["Encapsulation", "encapsulate", "estimate", "plan_images"]
 
 _SCRATCH = "scratch"
 _TYPICAL = 1.1
@@ -31,8 +32,14 @@ _TYPICAL = 1.1
 _NEVER = 10**9
 
 
-def _probe(images: ImageSet, *, preset: Preset, seed: int, compute: Compute, nets: PerceptualNets) -> dict[str, float]:
-    """Time one step with nothing, the identity term, the adversary, and of phase B, each on a throwaway trainer."""
+def _probe(
+    images: ImageSet, *, preset: Preset, seed: int, compute: Compute, nets: PerceptualNets, ranks: Ranks
+) -> tuple[dict[str, float], int | None]:
+    """Time one step with nothing, the identity term, the adversary, and of phase B, each on a throwaway trainer.
+
+    Returns:
+        Seconds of a step by part, and the smallest portion that memory forced, if it did.
+    """
     every_step = replace(preset, encapsulation=replace(preset.encapsulation, identity_every=1))
     never = dict.fromkeys(("discriminator_start", "identity_start", "ramp_start", "ramp_end", "remap_start"), _NEVER)
     from_start = {
@@ -41,12 +48,16 @@ def _probe(images: ImageSet, *, preset: Preset, seed: int, compute: Compute, net
         "adversary": ("discriminator_start", "ramp_start", "ramp_end"),
         "remap": ("remap_start",),
     }
-    seconds = {}
+    seconds, cuts = {}, []
     for part, marks in from_start.items():
         schedule = Schedule(batch=preset.encapsulation.batch, total=_NEVER, **(never | dict.fromkeys(marks, 0)))
-        trainer = Encapsulation(images, preset=every_step, schedule=schedule, seed=seed, compute=compute, nets=nets)
-        seconds[part] = best_step(trainer.step)
-    return seconds
+        trainer = Encapsulation(
+            images, preset=every_step, schedule=schedule, seed=seed, compute=compute, nets=nets, ranks=ranks
+        )
+        seconds[part] = best_step(trainer.step, ranks)
+        cuts += [trainer.portions.cut] if trainer.portions.cut else []
+        del trainer  # two at once would be more than a run needs
+    return seconds, min(cuts, default=None)
 
 
 def _step_seconds(config: EncapsulationConfig, cost: dict[str, float]) -> float:
@@ -59,16 +70,47 @@ def _step_seconds(config: EncapsulationConfig, cost: dict[str, float]) -> float:
 
 
 def plan_images(
-    budget: Budget, images: ImageSet, *, preset: Preset, seed: int, compute: Compute, nets: PerceptualNets
-) -> int:
+    budget: Budget, images: ImageSet, *, preset: Preset, seed: int, compute: Compute, nets: PerceptualNets,
+    ranks: Ranks | None = None,
+) -> int:  # fmt: skip
     """Turn a budget into images, by a probe of at most a minute where it is a time (M-30)."""
-    config = preset.encapsulation
+    if budget.kind != "seconds":
+        return _images(budget, preset.encapsulation, step_seconds=0.0, spent=0.0)
+    begin = time.monotonic()
+    pace, _ = _probe(images, preset=preset, seed=seed, compute=compute, nets=nets, ranks=ranks or Ranks())
+    step_seconds = _step_seconds(preset.encapsulation, pace)
+    return _images(budget, preset.encapsulation, step_seconds=step_seconds, spent=time.monotonic() - begin)
+
+
+def _images(budget: Budget, config: EncapsulationConfig, *, step_seconds: float, spent: float) -> int:
     if budget.kind != "seconds":
         return round(budget.amount * (config.batch if budget.kind == "steps" else 1))
-    begin = time.monotonic()
-    pace = _probe(images, preset=preset, seed=seed, compute=compute, nets=nets)
-    left = max(budget.amount - (time.monotonic() - begin), budget.amount / 2)
-    return max(2, round(left / (_TYPICAL * _step_seconds(config, pace)))) * config.batch
+    left = max(budget.amount - spent, budget.amount / 2)
+    return max(2, round(left / (_TYPICAL * step_seconds))) * config.batch
+
+
+def estimate(
+    images: ImageSet, *, preset: Preset, budget: Budget, seed: int, runtime: Runtime, nets: PerceptualNets,
+    start: Start | None = None,
+) -> RunEstimate:  # fmt: skip
+    """Measure what ``encapsulate`` with these arguments would take; nothing is written (U-34).
+
+    Arguments as in ``encapsulate``. The starting weights decide the recipe, and
+    no time: the steps are taken with the seed's.
+    """
+    preset = preset.for_start(given=start is not None and start.complete)
+    _check_frozen(preset.encapsulation, start)
+    compute, begin = resolve(runtime), time.monotonic()
+    pace, micro = _probe(images, preset=preset, seed=seed, compute=compute, nets=nets, ranks=Ranks())
+    step_seconds = _step_seconds(preset.encapsulation, pace)
+    wanted = _images(budget, preset.encapsulation, step_seconds=step_seconds, spent=time.monotonic() - begin)
+    total = Schedule.plan(preset.encapsulation, wanted).total
+    steps = total // preset.encapsulation.batch
+    host, device = peak_memory(compute.device)
+    return RunEstimate(
+        images=total, steps=steps, seconds=steps * _TYPICAL * step_seconds, host_bytes=host, device_bytes=device,
+        micro=micro, compute=str(compute),
+    )  # fmt: skip
 
 
 def encapsulate(
@@ -103,37 +145,28 @@ def encapsulate(
     preset = preset.for_start(given=start is not None and start.complete)
     _check_frozen(preset.encapsulation, start)
     init = start.label if start else _SCRATCH
-    with run_lock(folder):
+    with joined_run(folder, emit) as (ranks, emit):  # noqa: PLR1704 - from here on the first process speaks alone
         settings = {
             "stage": "encapsulation", "preset": asdict(preset), "budget": str(budget), "seed": seed,
             "images": images.digest, "perceptual": nets.perceptual.name, "identity": nets.identity.name,
             "init": init,
         }  # fmt: skip
-        record = open_record(folder, settings, fresh=fresh)
-        if record is None:
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            shutil.rmtree(folder / "samples", ignore_errors=True)
-        planned = record["planned"] if record else None
-        compute = resolve(runtime, bf16=planned["bf16"] if planned else None)  # type: ignore[index]
-        _say(emit, f"computing on {compute}, starting from {init}", nets.warnings)
-        if planned is None:
-            total = plan_images(budget, images, preset=preset, seed=seed, compute=compute, nets=nets)
-            planned = {"images": total, "bf16": compute.bf16, "threads": compute.threads}
-            text = json.dumps({"settings": settings, "planned": planned}, indent=1)
-            (folder / "config.json").write_text(text, encoding="utf-8")
-        schedule = Schedule.plan(preset.encapsulation, planned["images"])  # type: ignore[index]
-        deadline = budget.amount if budget.kind == "seconds" else None
-        trainer = Encapsulation(
-            images,
-            preset=preset,
-            schedule=schedule,
-            seed=seed,
-            compute=compute,
-            nets=nets,
-            deadline=deadline,
-            start=start,
+
+        def plan(compute: Compute) -> int:
+            return plan_images(budget, images, preset=preset, seed=seed, compute=compute, nets=nets, ranks=ranks)
+
+        def announce(compute: Compute) -> None:
+            crew = f" in each of {ranks.size} processes" if ranks.size > 1 else ""
+            _say(emit, f"computing on {compute}{crew}, starting from {init}", nets.warnings)
+
+        total, compute = begin_run(
+            folder, settings, runtime=runtime, fresh=fresh, ranks=ranks, announce=announce, plan=plan
         )
-        seconds = train(trainer, folder, emit)
+        trainer = Encapsulation(
+            images, preset=preset, schedule=Schedule.plan(preset.encapsulation, total), seed=seed, compute=compute,
+            nets=nets, deadline=budget.amount if budget.kind == "seconds" else None, start=start, ranks=ranks,
+        )  # fmt: skip
+        seconds = train(trainer, folder, emit, ranks)
         return _finish(trainer, seconds, nets, folder, init)
 
 

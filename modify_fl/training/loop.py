@@ -21,10 +21,13 @@ from modify_fl.events import Emit, EventKind, TrainingEvent
 from modify_fl.training import checkpoint
 from modify_fl.training.checkpoint import Checkpoint
 from modify_fl.training.interrupt import StopRequest
+from modify_fl.training.ranks import Ranks
 
-__all__ = ["Trainer", "best_step", "open_record", "run_lock", "train"]
+__all__ = ["Trainer", "best_step", "differences", "open_record", "run_lock", "train"]
 
 _PROBE_STEPS = 6
+_PROBE_SECONDS = 15.0
+_AGREE_STEPS = 500
 _REPORT_STEPS = 10
 _CHECKPOINT_SECONDS = 120.0
 _BAD_STEPS_MAX = 3
@@ -61,21 +64,26 @@ class Trainer(Protocol):
         """Take over the state of a checkpoint."""
 
     def snapshot(self, folder: Path) -> tuple[str, ...]:
-        """Write sample pictures when due; return warnings (M-54)."""
+        """Write sample pictures when due; return what is to be told after this step, one sentence each (M-54, U-10)."""
 
     def at_pace(self, seconds: float) -> str:
         """Adapt the schedule to the pace where the budget is a time (M-30); return what changed, or nothing."""
 
 
-def best_step(step: Callable[[], object]) -> float:
-    """Return the shortest time of a few steps, in seconds (M-30).
+def best_step(step: Callable[[], object], ranks: Ranks | None = None) -> float:
+    """Return the shortest time of a few steps, at most about fifteen seconds of them, in seconds (M-30).
 
     The shortest, because a moment in which something else runs on the machine
     would otherwise cut a whole run short; if that moment lasts, the loop notices
     (``Trainer.at_pace``).
+
+    Args:
+        step: Takes a step.
+        ranks: The processes that take it together; they stop together.
     """
-    times = []
-    for _ in range(_PROBE_STEPS):
+    times: list[float] = []
+    ranks = ranks or Ranks()
+    while len(times) < _PROBE_STEPS and not ranks.any(said=sum(times) > _PROBE_SECONDS):
         start = time.monotonic()
         step()
         times.append(time.monotonic() - start)
@@ -96,19 +104,20 @@ def open_record(folder: Path, settings: Mapping[str, object], *, fresh: bool) ->
         return None
     record: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
     old, new = record["settings"], json.loads(json.dumps(dict(settings)))
-    differences = _differences(old, new)
-    if differences:
+    found = differences(old, new)
+    if found:
         raise ConfigError(
-            "this run was started with other settings", why="; ".join(differences),
+            "this run was started with other settings", why="; ".join(found),
             fix="repeat the old settings to go on, or add --fresh to start anew",
         )  # fmt: skip
     return record
 
 
-def _differences(old: object, new: object, name: str = "") -> list[str]:
+def differences(old: object, new: object, name: str = "") -> list[str]:
+    """Return where two JSON values differ, one sentence each."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{name}.{k}" if name else k)]
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{name}.{k}" if name else k)]
     return [] if old == new else [f"{name} was {old}, now {new}"]
 
 
@@ -187,13 +196,14 @@ class _Meter:
         return values, (images - seen) / max(now - then, 1e-9)
 
 
-def train(trainer: Trainer, folder: Path, emit: Emit) -> float:
+def train(trainer: Trainer, folder: Path, emit: Emit, ranks: Ranks | None = None) -> float:
     """Run ``trainer`` to its end, from its checkpoint where there is one.
 
     Args:
         trainer: A stage, ready for its first step.
         folder: The run's folder; checkpoints and samples go there.
         emit: Takes every report.
+        ranks: The processes that train together; the first one writes (M-56).
 
     Returns:
         Training time over all parts of the run, in seconds.
@@ -201,8 +211,10 @@ def train(trainer: Trainer, folder: Path, emit: Emit) -> float:
     Raises:
         InterruptedRunError: A signal asked for a stop; a checkpoint was saved.
         TrainingDivergedError: The run became unstable (M-53); the last good checkpoint stands.
+        MemoryShortError: Memory does not suffice for a single image (U-10).
     """
-    seconds = _resume(trainer, folder, emit)
+    ranks = ranks or Ranks()
+    seconds = _resume(trainer, folder, emit, ranks)
     meter, saved, phase = _Meter(seconds, trainer.images_seen), time.monotonic(), trainer.phase
 
     def tell(kind: EventKind, message: str = "", values: Mapping[str, float] | None = None, pace: float = 0.0) -> None:
@@ -222,43 +234,64 @@ def train(trainer: Trainer, folder: Path, emit: Emit) -> float:
             if trainer.step_count % _REPORT_STEPS == 0:
                 values, pace = meter.report(trainer.images_seen)
                 tell("tick", values=values, pace=pace)
-                if change := trainer.at_pace(meter.seconds):
+                if change := trainer.at_pace(ranks.number(meter.seconds)):
                     tell("warning", change)
             if trainer.phase != phase:
                 phase = trainer.phase
                 meter.average, meter.best = math.nan, math.inf
                 tell("phase", phase)
-            for warning in trainer.snapshot(folder / "samples"):
+            for warning in trainer.snapshot(folder / "samples") if ranks.leads else ():
                 tell("warning", warning)
 
-            if stop.requested or time.monotonic() - saved > _CHECKPOINT_SECONDS:
-                _save(trainer, folder, meter.seconds)
+            stopping = _agreed(trainer, ranks, stop=stop.requested)
+            if stopping or time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                _save(trainer, folder, meter.seconds, ranks)
                 saved = time.monotonic()
                 tell("checkpoint")
-            if stop.requested:
+            if stopping:
                 raise InterruptedRunError(
                     f"stopped after {trainer.step_count} steps", why="a signal asked for it; a checkpoint was saved"
                 )
-    _save(trainer, folder, meter.seconds)
+    ranks.require_agreement(trainer.tensors())
+    _save(trainer, folder, meter.seconds, ranks)
     tell("done", f"{trainer.images_seen / 1000:.1f} kimg in {meter.seconds / 60:.1f} minutes")
     return meter.seconds
 
 
-def _resume(trainer: Trainer, folder: Path, emit: Emit) -> float:
+def _agreed(trainer: Trainer, ranks: Ranks, *, stop: bool) -> bool:
+    """Compare weights every now and then (M-56); return whether a process was asked to stop."""
+    if trainer.step_count % _AGREE_STEPS == 0:
+        ranks.require_agreement(trainer.tensors())
+    return ranks.any(said=stop)
+
+
+def _resume(trainer: Trainer, folder: Path, emit: Emit, ranks: Ranks) -> float:
     saved = checkpoint.load(folder)
+    step = saved.step if saved else 0
+    if ranks.any(said=step != ranks.number(step)):
+        raise ConfigError(
+            "the processes do not see the same checkpoint", why=f"this one finds step {step}",
+            fix="put the run into a folder that all machines share",
+        )  # fmt: skip
     if saved is None:
         return 0.0
     trainer.restore(saved)
     seconds = float(str(saved.values["seconds"]))
+    before = int(str(saved.values.get("processes", 1)))
+    crew = f" with {ranks.size} process(es) instead of {before}" if before != ranks.size else ""
     emit(
         TrainingEvent(
             kind="resume", step=trainer.step_count, images_seen=trainer.images_seen, seconds=seconds,
-            images_total=trainer.images_total, message=f"going on after step {trainer.step_count}",
+            images_total=trainer.images_total, message=f"going on after step {trainer.step_count}{crew}",
         )
     )  # fmt: skip
     return seconds
 
 
-def _save(trainer: Trainer, folder: Path, seconds: float) -> None:
-    values = {**trainer.values(), "images_seen": trainer.images_seen, "seconds": seconds}
+def _save(trainer: Trainer, folder: Path, seconds: float, ranks: Ranks) -> None:
+    if not ranks.leads:
+        return
+    values = {
+        **trainer.values(), "images_seen": trainer.images_seen, "seconds": seconds, "processes": ranks.size,
+    }  # fmt: skip
     checkpoint.save(folder, Checkpoint(step=trainer.step_count, tensors=trainer.tensors(), values=values))

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from modify_fl.config import Runtime
 from modify_fl.errors import ConfigError
+from modify_fl.launch import Launch
 
 __all__ = ["Compute", "resolve", "usable_cores"]
 
@@ -69,24 +70,37 @@ def resolve(runtime: Runtime, *, bf16: bool | None = None) -> Compute:
         runtime: What the user asked for.
         bf16: The earlier choice when a run resumes; none for a fresh choice.
 
+    Of several processes on one machine, each takes the CUDA device of its
+    number and its part of the cores (M-51, M-55).
+
     Raises:
         ConfigError: The device asked for is not there.
     """
-    device = _device(runtime.device)
-    threads = runtime.threads or usable_cores()
+    launch = Launch.from_environment()
+    device = _device(runtime.device, launch)
+    threads = runtime.threads or max(1, usable_cores() // launch.local_size)
     torch.set_num_threads(threads)
     if bf16 is None:
         bf16 = _bf16_pays(device) if runtime.precision == "auto" else runtime.precision == "bf16"
     return Compute(device=device, bf16=bf16, threads=threads)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, launch: Launch) -> torch.device:
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in found.items() if there)
     if not found[name]:
         raise ConfigError(f"device {name} is not available here", fix="use --device cpu")
-    return torch.device(name)
+    if name != "cuda" or launch.size == 1:
+        return torch.device(name)
+    count = torch.cuda.device_count()
+    if launch.local_rank >= count:
+        raise ConfigError(
+            f"there are {launch.local_size} processes on this machine but {count} CUDA devices",
+            fix=f"use torchrun --nproc-per-node {count}",
+        )
+    torch.cuda.set_device(launch.local_rank)
+    return torch.device("cuda", launch.local_rank)
 
 
 def _bf16_pays(device: torch.device) -> bool:

@@ -7,8 +7,6 @@ that trains here has seen private photos and never leaves this module (M-37).
 
 import copy
 import hashlib
-import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -28,11 +26,15 @@ from modify_fl.perceptual import PerceptualNets
 from modify_fl.streams import generator
 from modify_fl.training.adversary import Adversary
 from modify_fl.training.checkpoint import Checkpoint, module_tensors, optimizer_tensors, restore_optimizer
-from modify_fl.training.loop import best_step, open_record, run_lock, train
+from modify_fl.training.estimate import RunEstimate, peak_memory
+from modify_fl.training.loop import best_step, train
+from modify_fl.training.portions import Portions
+from modify_fl.training.ranks import Ranks
+from modify_fl.training.runs import begin_run, joined_run
 from modify_fl.training.runtime import Compute, resolve
 from modify_fl.training.terms import ImageTerms
 
-__all__ = ["Stylization", "adapt", "adapt_to_photo", "photo_seed", "trainable_names"]
+__all__ = ["Stylization", "adapt", "adapt_to_photo", "estimate", "photo_seed", "trainable_names"]
 
 Deliver = Callable[[int, Tensor], None]
 
@@ -58,7 +60,8 @@ class Stylization:
 
     def __init__(
         self, style: LoadedStyle, photos: ImageSet, *, mode: Mode, config: StylizationConfig, total: int, seed: int,
-        compute: Compute, nets: PerceptualNets, deliver: Deliver | None = None,
+        compute: Compute, nets: PerceptualNets, deliver: Deliver | None = None, real: ImageSet | None = None,
+        ranks: Ranks | None = None,
     ) -> None:  # fmt: skip
         """Copy E to E' and Dis to a critic of our own.
 
@@ -73,10 +76,18 @@ class Stylization:
             nets: LPIPS and the face network, where found.
             deliver: Gets the index of a photo and D(E'(x)), float32 [1, 3, R, R],
                 after its step (online mode).
+            real: Style images that the critic sees instead of pseudo-real ones: the
+                unpaired baseline of M-45, possible only where photos and style
+                images are in one place. Nothing in the method itself.
+            ranks: The processes that share every batch; this one alone when omitted (M-55).
+
+        Raises:
+            ConfigError: The batch does not divide by the number of processes.
         """
         self.photos, self.mode, self.config, self.seed, self.compute = photos, mode, config, seed, compute
         self.batch = config.batch if mode == "offline" else 1
-        self.total, self.deliver = total, deliver
+        self.total, self.deliver, self.real = total, deliver, real
+        self.portions, self.ranks = Portions(self.batch, ranks), ranks or Ranks()
         self.step_count = self.images_seen = 0
         self.model = compute.place(copy.deepcopy(style.model)).eval().requires_grad_(requires_grad=False)
         self.encoder = copy.deepcopy(self.model.encoder)
@@ -103,7 +114,7 @@ class Stylization:
         self.optimizers["discriminator"] = self._adam(list(critic.requires_grad_().parameters()))
         return Adversary(
             discriminator=critic, optimizer=self.optimizers["discriminator"], config=config,
-            seed=self.seed, compute=self.compute,
+            seed=self.seed, compute=self.compute, portions=self.portions,
         )  # fmt: skip
 
     @property
@@ -121,26 +132,39 @@ class Stylization:
     def step(self) -> dict[str, Tensor]:
         """Take one step of equation 7; see ``Trainer``."""
         indices = self._indices()
-        photos = self.photos.batch(indices).to(device=self.compute.device, memory_format=torch.channels_last)
-        output = self.stylize(photos)
-        terms = self.terms(photos, output)
-        figures = {name: value.mean() for name, value in terms.items()}
-        total = torch.stack(list(figures.values())).sum()
-        figures["image_terms"] = total
+        photos = self.photos.batch(indices)  # [B, 3, R, R], on the CPU
+        done = self.portions.each(
+            lambda part: self._adapt_part(photos, part), begin=self.optimizers["encoder"].zero_grad
+        )
+        figures, output = self.portions.mean([f for f, _ in done]), self.portions.join([x for _, x in done])
+        self._descend()
         if self.adversary is not None:
-            figures["adv"] = self.adversary.generator_loss(output, self.step_count).mean()
-            total = total + self.config.lambda_adv_x * figures["adv"]
-        self._descend(total)
-        if self.adversary is not None:
-            figures |= self.adversary.train_step(self.pseudo_real(photos), output, self.step_count)
+            figures |= self.adversary.train_step(lambda part: self._real(photos, part), output, self.step_count)
         if self.config.lambda_r:
             figures["r"] = figures["r"] / self.config.lambda_r
         self.step_count += 1
         self.images_seen += len(indices)
         if self.deliver is not None:
             with torch.no_grad():
-                self.deliver(indices[0], self.stylize(photos).cpu())
-        return {name: value.detach() for name, value in figures.items()}
+                self.deliver(indices[0], self.stylize(self._on_device(photos)).cpu())
+        return figures
+
+    def _adapt_part(self, photos: Tensor, part: slice) -> tuple[dict[str, Tensor], Tensor]:
+        """Add the gradients of one portion; return its figures and its pictures."""
+        own = self._on_device(photos[part])
+        output = self.stylize(own)
+        terms = self.terms(own, output) | self.terms.likeness(own, output)
+        figures = {name: value.mean() for name, value in terms.items()}
+        total = torch.stack(list(figures.values())).sum()
+        figures["image_terms"] = total
+        if self.adversary is not None:
+            figures["adv"] = self.adversary.generator_loss(output, self.step_count, part).mean()
+            total = total + self.config.lambda_adv_x * figures["adv"]
+        (total * self.portions.weight(part)).backward()  # type: ignore[no-untyped-call]
+        return {name: value.detach() for name, value in figures.items()}, output.detach()
+
+    def _on_device(self, photos: Tensor) -> Tensor:
+        return photos.to(device=self.compute.device, memory_format=torch.channels_last)
 
     def _indices(self) -> list[int]:
         """Return the photos of this step: shuffled, or in the order of arrival (M-34)."""
@@ -154,34 +178,43 @@ class Stylization:
             painted: Tensor = self.model.decode(self.model.encode(photos, encoder=self.encoder))
         return painted.float()
 
+    def _real(self, photos: Tensor, part: slice) -> Tensor:
+        """Return the real samples of a portion, float32 [b, 3, R, R]: pseudo-real, or style images (M-45)."""
+        if self.real is None:
+            return self.pseudo_real(self._on_device(photos[part]), part)
+        indices = shuffled_indices(len(self.real), self.seed, self.images_seen, len(photos))
+        return self._on_device(self.real.batch(indices[part]))
+
     @torch.no_grad()
-    def pseudo_real(self, photos: Tensor) -> Tensor:
+    def pseudo_real(self, photos: Tensor, part: slice | None = None) -> Tensor:
         """Return what the critic takes for real: pictures of the frozen networks (M-36).
 
         Args:
-            photos: float32 [B, 3, R, R].
+            photos: A portion of the batch, float32 [b, 3, R, R].
+            part: Its place in the global batch; the whole batch when omitted.
 
         Returns:
             D(E(x)), D({E_l(x), M(z)}), or the one for the first half of the
-            batch and the other for the rest; float32 [B, 3, R, R].
+            batch and the other for the rest; float32 [b, 3, R, R].
         """
+        part = slice(0, len(photos)) if part is None else part
+        batch = max(self.batch, part.stop)
         with self.compute.autocast():
             codes = self.model.encode(photos)
             if self.config.pseudo_real != "e":
-                z = torch.randn(len(photos), self.z_dim, generator=generator(self.seed, "z", self.step_count))
+                z = torch.randn(batch, self.z_dim, generator=generator(self.seed, "z", self.step_count))[part]
                 drawn = self.model.fuse(codes, self.model.remap(z.to(photos.device)))
-                half = len(photos) // 2 if self.config.pseudo_real == "mix" else 0
-                codes = torch.cat([codes[:half], drawn[half:]])
+                half = batch // 2 if self.config.pseudo_real == "mix" else 0
+                plain = min(max(0, half - part.start), len(photos))
+                codes = torch.cat([codes[:plain], drawn[plain:]])
             pictures: Tensor = self.model.decode(codes)
         return pictures.float()
 
-    def _descend(self, loss: Tensor) -> None:
-        optimizer = self.optimizers["encoder"]
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+    def _descend(self) -> None:
         gradients = [p.grad for p in self.encoder.parameters() if p.grad is not None]
+        self.ranks.add(gradients)
         if torch.nn.utils.get_total_norm(gradients).isfinite():  # a broken step is skipped (M-53)
-            optimizer.step()
+            self.optimizers["encoder"].step()
 
     # Checkpoint and result ----------------------------------------------------
 
@@ -196,7 +229,7 @@ class Stylization:
 
     def values(self) -> dict[str, object]:
         """See ``Trainer``."""
-        return {}
+        return {"micro": self.portions.cut}
 
     def restore(self, saved: Checkpoint) -> None:
         """See ``Trainer``."""
@@ -205,10 +238,11 @@ class Stylization:
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, saved.tensors.get(f"adam-{name}", {}))
         self.step_count, self.images_seen = saved.step, int(str(saved.values["images_seen"]))
+        self.portions.restore(saved.values.get("micro"))
 
     def snapshot(self, folder: Path) -> tuple[str, ...]:  # noqa: ARG002 - previews of photos are not written (P-38)
         """See ``Trainer``."""
-        return ()
+        return self.portions.notices()
 
     def at_pace(self, seconds: float) -> str:  # noqa: ARG002 - a constant schedule has nothing to adapt
         """See ``Trainer``."""
@@ -228,7 +262,8 @@ class Stylization:
 
 
 def _plan(
-    trainer: Callable[[], Stylization], budget: Budget | None, *, mode: Mode, config: StylizationConfig
+    trainer: Callable[[], Stylization], budget: Budget | None, *, mode: Mode, config: StylizationConfig,
+    ranks: Ranks,
 ) -> int:  # fmt: skip
     """Turn a budget, or the preset's number of steps, into images (M-30)."""
     batch = config.batch if mode == "offline" else 1
@@ -237,7 +272,7 @@ def _plan(
     if budget.kind != "seconds":
         return max(1, round(budget.amount * (batch if budget.kind == "steps" else 1)))
     start = time.monotonic()
-    per_step = best_step(trainer().step)
+    per_step = best_step(trainer().step, ranks)
     left = max(budget.amount - (time.monotonic() - start), budget.amount / 2)
     return max(1, round(left / per_step)) * batch
 
@@ -245,7 +280,7 @@ def _plan(
 def adapt(
     style: LoadedStyle, photos: ImageSet, *, mode: Literal["offline", "online"], config: StylizationConfig,
     budget: Budget | None, seed: int, runtime: Runtime, nets: PerceptualNets, folder: Path, emit: Emit,
-    fresh: bool = False, deliver: Deliver | None = None,
+    fresh: bool = False, deliver: Deliver | None = None, real: ImageSet | None = None,
 ) -> Adapted:  # fmt: skip
     """Adapt the encoder to a set of photos, or go on with the run in ``folder``.
 
@@ -264,6 +299,7 @@ def adapt(
         emit: Takes every report.
         fresh: Throw away what is in ``folder`` and start anew.
         deliver: As in ``Stylization``; online mode only.
+        real: As in ``Stylization``; nothing but the unpaired baseline has any (M-45).
 
     Returns:
         The trained part of E'.
@@ -276,35 +312,60 @@ def adapt(
     """
     if not len(photos):
         raise DataError("there is no photo to adapt to", fix="name a folder that holds pictures")
-    with run_lock(folder):
+    with joined_run(folder, emit) as (ranks, emit):  # noqa: PLR1704 - from here on the first process speaks alone
+        if ranks.size > 1 and mode != "offline":
+            raise ConfigError("the online mode is one process", why="it takes one photo after another (M-56)")
         settings = {
             "stage": "stylization", "mode": mode, "config": asdict(config), "budget": str(budget), "seed": seed,
             "bundle": style.digest, "images": photos.digest, "perceptual": nets.perceptual.name,
-            "identity": nets.identity.name,
+            "identity": nets.identity.name, **({} if real is None else {"real": real.digest}),
         }  # fmt: skip
-        record = open_record(folder, settings, fresh=fresh)
-        if record is None:
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        planned = record["planned"] if record else None
-        compute = resolve(runtime, bf16=planned["bf16"] if planned else None)  # type: ignore[index]
-        emit(TrainingEvent(kind="start", message=f"computing on {compute}"))
-        for warning in nets.warnings:
-            emit(TrainingEvent(kind="warning", message=warning))
 
-        def trainer(total: int = 1, deliver: Deliver | None = None) -> Stylization:
+        def trainer(compute: Compute, total: int = 1, deliver: Deliver | None = None) -> Stylization:
             return Stylization(
                 style, photos, mode=mode, config=config, total=total, seed=seed, compute=compute, nets=nets,
-                deliver=deliver,
+                deliver=deliver, real=real, ranks=ranks,
             )  # fmt: skip
 
-        if planned is None:
-            total = _plan(trainer, budget, mode=mode, config=config)
-            planned = {"images": total, "bf16": compute.bf16, "threads": compute.threads}
-            text = json.dumps({"settings": settings, "planned": planned}, indent=1)
-            (folder / "config.json").write_text(text, encoding="utf-8")
-        stage = trainer(planned["images"], deliver)  # type: ignore[index]
-        seconds = train(stage, folder, emit)
+        def announce(compute: Compute) -> None:
+            crew = f" in each of {ranks.size} processes" if ranks.size > 1 else ""
+            emit(TrainingEvent(kind="start", message=f"computing on {compute}{crew}"))
+            for warning in nets.warnings:
+                emit(TrainingEvent(kind="warning", message=warning))
+
+        total, compute = begin_run(
+            folder, settings, runtime=runtime, fresh=fresh, ranks=ranks, announce=announce,
+            plan=lambda compute: _plan(lambda: trainer(compute), budget, mode=mode, config=config, ranks=ranks),
+        )  # fmt: skip
+        stage = trainer(compute, total, deliver)
+        seconds = train(stage, folder, emit, ranks)
         return stage.result(seconds)
+
+
+def estimate(
+    style: LoadedStyle, photos: ImageSet, *, mode: Mode, config: StylizationConfig, budget: Budget | None, seed: int,
+    runtime: Runtime, nets: PerceptualNets,
+) -> RunEstimate:  # fmt: skip
+    """Measure what ``adapt``, or ``adapt_to_photo`` for every photo, would take; nothing is written (U-34).
+
+    Arguments as in ``adapt``. In test-time mode the budget has no meaning.
+    """
+    compute = resolve(runtime)
+    used = replace(config, subset="all") if mode == "test-time" else config
+    stage = Stylization(style, photos, mode=mode, config=used, total=1, seed=seed, compute=compute, nets=nets)
+    per_step = best_step(stage.step)
+    if mode == "test-time":
+        images = len(photos) * config.test_time_steps
+    elif budget is not None and budget.kind == "seconds":
+        images = max(1, round(budget.amount / per_step)) * stage.batch
+    else:
+        images = _plan(lambda: stage, budget, mode=mode, config=config, ranks=stage.ranks)
+    steps = -(-images // stage.batch)
+    host, device = peak_memory(compute.device)
+    return RunEstimate(
+        images=images, steps=steps, seconds=steps * per_step, host_bytes=host, device_bytes=device,
+        micro=stage.portions.cut, compute=str(compute),
+    )  # fmt: skip
 
 
 def photo_seed(seed: int, photo: Tensor) -> int:
@@ -370,4 +431,7 @@ class _OnePhoto:
 @torch.no_grad()
 def _image_loss(stage: Stylization, photo: Tensor) -> float:
     photo = photo.to(stage.compute.device)
-    return float(torch.stack(list(stage.terms(photo, stage.stylize(photo)).values())).sum())
+    output = stage.stylize(photo)
+    return float(
+        torch.stack([*stage.terms(photo, output).values(), *stage.terms.likeness(photo, output).values()]).sum()
+    )

@@ -40,14 +40,12 @@ class ImageTerms:
     luma: bool = False
     """Compare channel means only in L_r (M-33)."""
 
-    def __call__(self, target: Tensor, output: Tensor, *, identity_scale: float = 1.0) -> dict[str, Tensor]:
-        """Return every weighted term in use, float32 [B] each.
+    def __call__(self, target: Tensor, output: Tensor) -> dict[str, Tensor]:
+        """Return every weighted term in use that compares the whole picture, float32 [B] each.
 
         Args:
             target: y or x, float32 [B, 3, R, R] in [-1, 1].
             output: y_r or x', same shape.
-            identity_scale: 0 leaves the identity term out of this step; more
-                than 1 makes up for steps that left it out.
         """
         reconstruct = losses.reconstruction_luma if self.luma else losses.reconstruction
         terms = {"r": self.lambda_r * reconstruct(target, output)}
@@ -55,9 +53,20 @@ class ImageTerms:
             terms["l1"] = self.lambda_l1 * losses.absolute(target, output)
         if self.lambda_lp:
             terms["lp"] = self.lambda_lp * self.perceptual(target, output)
-        if self.lambda_id and identity_scale:
-            terms["id"] = self.lambda_id * identity_scale * self.identity(target, output)
         return terms
+
+    def likeness(self, faces: Tensor, output: Tensor, identity_scale: float = 1.0) -> dict[str, Tensor]:
+        """Return the weighted identity term where it is in use, float32 [B].
+
+        Args:
+            faces: Who should be recognised, float32 [B, 3, R, R] in [-1, 1].
+            output: In these pictures, same shape.
+            identity_scale: 0 leaves the term out of this step; more than 1
+                makes up for steps that left it out.
+        """
+        if not self.lambda_id or not identity_scale:
+            return {}
+        return {"id": self.lambda_id * identity_scale * self.identity(faces, output)}
 
     @property
     def perceptual_record(self) -> NetRecord:

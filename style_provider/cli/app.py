@@ -5,11 +5,12 @@ from modify_fl.options import add_version, new_program
 
 __all__ = ["app", "main"]
 
-_COMMANDS = ("keygen", "key", "datasets", "package", "inspect", "verify", "evaluate", "revoke")
+_COMMANDS = ("keygen", "key", "datasets", "package", "inspect", "verify", "evaluate", "reproduce", "revoke")
 
 app = new_program(
-    "Encapsulate a style in one signed file. Style images never leave this machine.", "style_provider.cli", _COMMANDS
-)
+    "Encapsulate a style in one signed file. Style images never leave this machine.", "style_provider.cli", _COMMANDS,
+    aliases={("evaluate", "--reproduce"): "reproduce"},  # as M-47 writes it
+)  # fmt: skip
 add_version(app)
 
 

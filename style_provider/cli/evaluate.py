@@ -1,7 +1,6 @@
 """``style-provider evaluate``: how good a style is, beside a floor and baselines (U-49, U-73)."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,19 +20,18 @@ from modify_fl.options import (
 from protocol.errors import StorageError
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
-from protocol.verify import verify_bundle
 from style_provider.cli.verify import only_public_key
-from style_provider.standin import stand_in
 
 if TYPE_CHECKING:
     from modify_fl.metrics.instruments import Instruments
     from style_provider.evaluation_task import Evaluation
+    from style_provider.evaluation_training import Course
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE")],
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...")],
     dataset: Annotated[
         str, typer.Option("--dataset", metavar="D", help="The style images: folder, ZIP file or named data set.")
     ],
@@ -42,8 +40,22 @@ def evaluate(
         Path | None,
         typer.Option("--data-root", metavar="DIR", help="Folder of the named data set.", show_default="$MODIFY_DATA"),
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="D",
+            help="Style images kept out of every training, to compare with.",
+            show_default="those of --dataset",
+        ),
+    ] = None,
     adapter: Annotated[
-        Path | None, typer.Option("--adapter", metavar="FILE", help="An encoder adapter (.mdfa) to measure with it.")
+        list[Path] | None,
+        typer.Option("--adapter", metavar="FILE", help="An encoder adapter (.mdfa) to measure; one for each BUNDLE."),
+    ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option("--run", metavar="DIR", help="A run of package whose curves the report shows; repeatable."),
     ] = None,
     styles: Annotated[int, typer.Option("--styles", metavar="N", min=1, max=1000, help="Styles per photo.")] = 10,
     seed: SeedOption = 0,
@@ -60,7 +72,7 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Where the report goes.", show_default="BUNDLE.evaluation"),
+        typer.Option("--out", metavar="DIR", help="Where the report goes.", show_default="first BUNDLE.evaluation"),
     ] = None,
     key: Annotated[
         list[Path] | None,
@@ -90,34 +102,35 @@ def evaluate(
     diversity, identity, and reconstructions of held-out style images, beside a
     floor, raw photos and a colour transfer. Writes report.json and report.html,
     which stay with you. Give --dataset and --style-limit as package had them,
-    so that the held-out images are known again.
+    so that the held-out images are known again. Several bundles are trainings
+    of one style with several seeds: figures are then their mean and range.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
     console = Console("style-provider", "evaluate", verbosity)
 
     def action() -> Mapping[str, object]:
-        folder = out or bundle.with_name(bundle.name + ".evaluation")
+        folder = out or bundles[0].with_name(bundles[0].name + ".evaluation")
         _check_target(folder, overwrite=overwrite)
         trust = TrustStore.of(*(read_provider_key(path) for path in key or [only_public_key()]))
-        digest = _verify(bundle, adapter, trust)
 
         from modify_fl.metrics.instruments import Instruments
-        from style_provider.evaluation_task import Evaluation, load_parts
+        from style_provider.evaluation_inputs import Sources, load_tasks
+        from style_provider.evaluation_training import read_course
 
-        style, images, faces = load_parts(
-            bundle, adapter, trust=trust, identity=stand_in(bundle, trust), dataset=dataset, data_root=data_root,
-            style_limit=style_limit, photos=photos, limit=limit, threads=threads, console=console,
+        courses = [read_course(path) for path in run or []]
+        sources = Sources(
+            dataset=dataset, photos=photos, reference=reference, data_root=data_root, style_limit=style_limit,
+            limit=limit,
         )  # fmt: skip
-        task = Evaluation(
-            style=style, styles=images, photos=faces, seeds=tuple(range(seed, seed + styles)), seed=seed, xi=xi,
-            adapter_digest=digest,
+        tasks = load_tasks(
+            bundles, adapter or [], sources, trust=trust, seeds=tuple(range(seed, seed + styles)), seed=seed, xi=xi,
+            threads=threads, console=console,
         )  # fmt: skip
-        task.check()
         if dry_run:
-            return _plan(console, task, folder)
-        identity_loss = style.loaded.manifest.provenance.training.losses.identity.name
+            return _plan(console, tasks, folder)
+        identity_loss = tasks[0].style.loaded.manifest.provenance.training.losses.identity.name
         instruments = Instruments.find(trained_identity=identity_loss, require=require)
-        return _measure(console, task, instruments, folder, show_photos=show_photos)
+        return _measure(console, tasks, instruments, folder, show_photos=show_photos, courses=courses)
 
     return run_command(console, action)
 
@@ -128,40 +141,46 @@ def _check_target(folder: Path, *, overwrite: bool) -> None:
         raise StorageError(f"{folder / 'report.json'} exists", why="results are never replaced silently", fix=fix)
 
 
-def _verify(bundle: Path, adapter: Path | None, trust: TrustStore) -> str | None:
-    """Verify both files before pictures are read; return the adapter's digest."""
-    now = datetime.now(UTC)
-    verify_bundle(bundle, trust=trust, now=now, identity=stand_in(bundle, trust))
-    if adapter is None:
-        return None
-    return verify_bundle(adapter, trust=trust, now=now, identity=stand_in(adapter, trust)).payload_digest
+def _plan(console: Console, tasks: Sequence["Evaluation"], folder: Path) -> Mapping[str, object]:
+    from style_provider.evaluation_tables import protocol_line, reference_line
 
-
-def _plan(console: Console, task: "Evaluation", folder: Path) -> Mapping[str, object]:
-    from style_provider.evaluation_report import protocol_line
-
-    console.say(f"would measure {protocol_line(task)}")
+    task = tasks[0]
+    console.say(f"would measure {len(tasks)} bundle(s): {protocol_line(task)}")
+    console.say(reference_line(task))
     console.say(f"and write {folder}; nothing is sent")
-    return {"photos": len(task.photos), "styles": len(task.seeds), "reference": len(task.styles), "out": folder}
+    return {
+        "bundles": len(tasks), "photos": len(task.photos), "styles": len(task.seeds), "reference": len(task.target),
+        "out": folder,
+    }  # fmt: skip
 
 
 def _measure(
-    console: Console, task: "Evaluation", instruments: "Instruments", folder: Path, *, show_photos: bool
-) -> Mapping[str, object]:
-    from style_provider.evaluation import evaluate_style
-    from style_provider.evaluation_report import as_result, protocol_line, table, write_report
+    console: Console, tasks: Sequence["Evaluation"], instruments: "Instruments", folder: Path, *, show_photos: bool,
+    courses: Sequence["Course"],
+) -> Mapping[str, object]:  # fmt: skip
+    from style_provider.evaluation import evaluate_styles
+    from style_provider.evaluation_report import write_report
+    from style_provider.evaluation_seeds import pool
+    from style_provider.evaluation_tables import (
+        as_result,
+        protocol_line,
+        reference_line,
+        seed_table,
+        table,
+        training_line,
+    )
 
     for why in instruments.missing.values():
         console.warn(f"not available: {why}")
-    findings = evaluate_style(task, instruments, console.emit)
+    findings = pool(evaluate_styles(tasks, instruments, console.emit))
     for warning in findings.warnings:
         console.warn(warning)
-    figures, reconstruction = table(findings)
-    console.say(protocol_line(task))
-    for header, rows in (figures, reconstruction):
+    for line in (protocol_line(tasks[0]), reference_line(tasks[0]), training_line(findings)):
+        console.say(line)
+    for header, rows in filter(None, (*table(findings), seed_table(findings))):
         _say_table(console, [header, *rows])
     console.say()
-    _, page = write_report(task, findings, folder, show_photos=show_photos)
+    _, page = write_report(tasks[0], findings, folder, show_photos=show_photos, courses=courses)
     console.say(f"wrote {page} and report.json beside it; the page shows pictures of people and stays with you")
     console.say(f"next: open {page} and look at the worst cases")
     return {**as_result(findings), "report": page}

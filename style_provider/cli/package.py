@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -12,6 +12,7 @@ from modify_fl.config import Budget, Precision, Preset, Runtime, preset
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.datasets import DATASETS, open_pictures
 from modify_fl.errors import ConfigError
+from modify_fl.launch import Launch
 from modify_fl.options import (
     BudgetOption,
     DebugOption,
@@ -19,6 +20,7 @@ from modify_fl.options import (
     DryRunOption,
     FreshOption,
     JsonOption,
+    KeepCacheOption,
     OverwriteOption,
     PrecisionOption,
     QuietOption,
@@ -26,6 +28,7 @@ from modify_fl.options import (
     SeedOption,
     SetOption,
     ShowConfigOption,
+    TensorboardOption,
     ThreadsOption,
     VerboseOption,
 )
@@ -35,8 +38,12 @@ from protocol.lint import lint_texts
 from protocol.manifest import Usage
 from protocol.verify import Verification
 from style_provider.keys import check_current, find_key, load_pair
-from style_provider.releases import check_life, read_earlier, read_recipients, release_date
+from style_provider.releases import check_life, check_texts, read_earlier, read_recipients, release_date
 from style_provider.starts import Origin, choose_start
+
+if TYPE_CHECKING:
+    from modify_fl.training.estimate import RunEstimate
+    from style_provider.encapsulation import Packaging
 
 __all__ = ["package"]
 
@@ -126,6 +133,8 @@ def package(
     settings: SetOption = None,
     show_config: ShowConfigOption = False,
     fresh: FreshOption = False,
+    keep_cache: KeepCacheOption = False,
+    tensorboard: TensorboardOption = None,
     dry_run: DryRunOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -141,6 +150,7 @@ def package(
     can open and use it. SOURCE_DATE_EPOCH sets its date.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
+    verbosity = verbosity.for_rank(leads=Launch.from_environment().leads)
     console = Console("style-provider", "package", verbosity)
 
     def action() -> Mapping[str, object]:
@@ -165,14 +175,12 @@ def package(
         usage = _usage(earlier, allow, prohibit, recipients, ask_consent=ask_consent)
 
         from modify_fl.bundle import Release
-        from style_provider.encapsulation import Packaging, load_styles, make_bundle
+        from style_provider.encapsulation import Packaging, load_styles, make_bundle, measure
 
         start = origin.load(chosen.network)
         if origin.note:
             console.note(origin.note)
         images = load_styles(dataset, data_root, chosen.network.resolution, limit, console)
-        if dry_run:
-            return _plan(console, chosen, length, len(images), target, origin)
         card = DATASETS.get(dataset)
         old = earlier.manifest if earlier else None
         release = Release(
@@ -186,10 +194,14 @@ def package(
             sequence=old.bundle.sequence + 1 if old else 1, bundle_id=old.bundle.id if old else None,
             supersedes=earlier.payload_digest if earlier else None,
         )  # fmt: skip
+        check_texts(release)
         task = Packaging(
             images=images, holdout=holdout, preset=chosen, budget=length, seed=seed, runtime=runtime,
-            require=require, out=target, overwrite=overwrite, start=start,
+            require=require, out=target, overwrite=overwrite, start=start, tensorboard=tensorboard,
+            keep_cache=keep_cache,
         )  # fmt: skip
+        if dry_run:
+            return _plan(console, task, measure(task), origin)
         return make_bundle(task, release=release, key=pair, fresh=fresh, console=console)
 
     return run_command(console, action)
@@ -243,17 +255,15 @@ def _check_target(out: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
 
 
-def _plan(
-    console: Console, chosen: Preset, budget: Budget, images: int, out: Path, origin: Origin
-) -> Mapping[str, object]:
-    """Say what would be done (U-34); a time becomes steps only when the run measures its pace (M-30)."""
-    batch = chosen.encapsulation.batch
-    steps = {"steps": round(budget.amount), "images": round(budget.amount / batch)}.get(budget.kind)
-    length = f"{budget} of training" if steps is None else f"{steps} steps of {batch} images"
-    console.say(f"would train {chosen.name} at {chosen.network.resolution} px on {images} images for {length}")
+def _plan(console: Console, task: "Packaging", taken: "RunEstimate", origin: Origin) -> Mapping[str, object]:
+    """Say what would be done, as measured with a few steps (U-34, M-30)."""
+    chosen, count = task.preset, len(task.images)
+    console.say(f"would train {chosen.name} at {chosen.network.resolution} px on {count} images for {task.budget}")
+    console.say(f"measured: {taken}")
     console.say(f"starting from {origin.words}")
-    console.say(f"and write {out}; nothing is sent, no privacy budget is spent")
+    console.say(f"and write {task.out}; nothing is sent, no privacy budget is spent")
     return {
-        "preset": chosen.name, "images": images, "budget": str(budget), "steps": steps, "out": out,
-        "init": origin.words,
+        "preset": chosen.name, "images": count, "budget": str(task.budget), "out": task.out, "init": origin.words,
+        "images_seen": taken.images, "steps": taken.steps, "seconds": taken.seconds, "memory": taken.host_bytes,
+        "device_memory": taken.device_bytes, "compute": taken.compute,
     }  # fmt: skip

@@ -121,6 +121,27 @@ def test_plan_names_the_length_of_each_mode(desk: Path) -> None:
         assert result.json["result"]["length"] == length
 
 
+def test_plan_is_measured(desk: Path) -> None:
+    # U-34, M-30: 1500 steps of 8 photos at the pace of a few real steps; a budget in photos is a number of steps.
+    words = ("adapt", "--bundle", "style.mdfy", "--dry-run", *QUICK)
+    before = sorted(desk.rglob("*"))
+    body = client(*words, "--json", cwd=desk).json["result"]
+    assert (body["steps"], body["images_seen"]) == (1500, 12_000)
+    assert body["seconds"] > 1
+    assert body["memory"] > 100e6
+    body = client(*words, "--budget", "80img", "--json", cwd=desk).json["result"]
+    assert (body["steps"], body["images_seen"]) == (10, 80)
+    assert sorted(desk.rglob("*")) == before
+
+
+def test_one_process_modes_refuse_several(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # M-56
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = client("adapt", "--bundle", "style.mdfy", "--mode", "test-time", cwd=desk)
+    assert result.code == 2
+    assert "the mode test-time is one process" in result.err
+
+
 def test_unknown_provider_is_refused_before_any_photo_is_read(studio: Path, tmp_path: Path) -> None:
     result = client("adapt", "--bundle", studio / "style.mdfy", "--photos", "nowhere", cwd=tmp_path)
     assert result.code == 5

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from basekit import TINY_NETWORK, tiny_base, tiny_card
+from basekit import TINY_NETWORK, tiny_base, tiny_card, tiny_faces
 from safetensors.torch import load_file, save, save_file
 
 from modify_fl.base import card as cards
@@ -67,10 +67,22 @@ def test_model_card_says_how_far_the_run_was(tmp_path: Path) -> None:
 def test_a_base_is_found_by_what_decides_its_tensors(tmp_path: Path) -> None:
     tiny_base(tmp_path, name="b")
     assert find_base(TINY_NETWORK, tmp_path / "nowhere") is None
-    for same in (TINY_NETWORK, replace(TINY_NETWORK, remap_lr_mul=0.5)):
+    for same in (TINY_NETWORK, replace(TINY_NETWORK, remap_lr_mul=0.5), replace(TINY_NETWORK, xi=3)):
         assert find_base(same, tmp_path) == read_card(tmp_path / "b.json")
-    for other in ({"w_dim": 32}, {"xi": 3}, {"minibatch_std": 4}, {"remap_layers": 3}, {"resolution": 64}):
+    for other in ({"w_dim": 32}, {"minibatch_std": 4}, {"remap_layers": 3}, {"resolution": 64}):
         assert find_base(replace(TINY_NETWORK, **other), tmp_path) is None  # type: ignore[arg-type]
+
+
+def test_m_is_drawn_anew_for_another_cut(tmp_path: Path) -> None:
+    """All else comes from the base, and the recipe for a base is in force (ADR 7)."""
+    other = replace(TINY_NETWORK, xi=3)
+    start = load_base(tiny_base(tmp_path), other)
+    assert start.complete
+    assert "remapping" not in start.states
+    model, critic = StyleModel.build(other, 0), build_discriminator(other, 0)
+    start.apply(model, critic)
+    assert torch.equal(model.remapping.offset, model.offset.w_avg[other.split :])
+    assert torch.equal(model.encoder.state_dict()["stem.weight"], start.states["encoder"]["stem.weight"])
 
 
 def test_loaded_weights_are_those_of_the_file(tmp_path: Path) -> None:
@@ -178,9 +190,9 @@ def test_records_that_cannot_be_read_are_refused(tmp_path: Path, content: str | 
 
 
 def test_export_refuses_what_could_not_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card, states = tiny_card(tmp_path), _states(TINY_NETWORK, 1)
+    card, states = tiny_card(tmp_path), _states(TINY_NETWORK, 1) | {"faces": tiny_faces()}
     with pytest.raises(ConfigError, match=r"discriminator\.\S+ is not as the configuration"):
-        write_base(card, {part: states[part] for part in MODEL_PARTS})
+        write_base(card, {part: states[part] for part in (*MODEL_PARTS, "faces")})
     large = states | {"offset": {"w_avg": torch.full((8, 16), 1e6)}}
     with pytest.raises(ConfigError, match="not finite in float16"):
         write_base(card, large)
@@ -248,7 +260,7 @@ def test_published_checkpoint_starts_generator_and_average(tmp_path: Path, monke
 
 
 def test_start_without_dis_is_not_complete() -> None:
-    states = _states(TINY_NETWORK, 1)
+    states = _states(TINY_NETWORK, 1) | {"faces": tiny_faces()}
     assert not Start(name="x", digest="", states={part: states[part] for part in MODEL_PARTS}).complete
 
 

@@ -6,8 +6,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from programs import QUICK, Result, client, draw_photos, provider
+from programs import QUICK, TINY, Result, client, draw_photos, provider
 
+from modify_fl.faces.decode import save_png
+from modify_fl.synthetic import draw_faces
 from protocol.provider import read_provider_key
 
 _FIGURES = {"kid", "fid", "lpips_diversity", "identity_cosine", "identity_auc"}
@@ -57,6 +59,16 @@ def test_every_figure_stands_beside_its_baselines(measured: tuple[Path, Result])
     assert {figure["n"] for kind in rows.values() for figure in kind.values()} == {1}
     assert "of 11 images" in rows["nearest"]["lpips"]["note"]
     assert sorted(result["worst_by_identity"]) == [0, 1, 2, 3]
+
+
+def test_spread_of_cosines_is_counted(measured: tuple[Path, Result]) -> None:
+    """Four photos in three styles: 12 pairs with the own photo, 36 with another; drawn on the page with a table."""
+    cosines = measured[1].json["result"]["cosines"]
+    assert (sum(cosines["own"]), sum(cosines["others"])) == (12, 36)
+    page = (measured[0] / "report.html").read_text()
+    assert page.count("<svg") == 6  # five figures and the cosines
+    assert "photos of others" in page
+    assert (measured[0] / "worst.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_few_pictures_are_a_warning(measured: tuple[Path, Result]) -> None:
@@ -112,6 +124,10 @@ def test_page_needs_no_network_and_hides_photos(studio: Path, folder: Path) -> N
     assert not re.search(r"@[A-Z]+@", page)
     assert "p0.png" not in page
     assert page.count("<img") == 1  # the grid; worst cases need the face network
+    assert 'alt="4 photos, one a row, in 3 styles"' in page
+    assert "prefers-color-scheme" in page
+    assert "@media print" in page
+    assert page.count("<table>") == page.count("<caption>") == 2
     assert stat.S_IMODE((folder / "report").stat().st_mode) == 0o700
     shown = evaluate(studio, folder, "--show-photos", "--overwrite")
     assert shown.code == 0, shown.err
@@ -177,3 +193,122 @@ def test_adapter_is_measured_with_the_key_of_its_maker(
     done = evaluate(studio, folder, "--adapter", "a.mdfa", "--key", own, "--json")
     assert done.code == 0, done.err
     assert len(done.json["result"]["record"]["adapter"]) == 64
+
+
+# A reference that was kept out ------------------------------------------------------
+
+
+@pytest.fixture
+def paintings(folder: Path) -> Path:
+    """Five drawn paintings that ``package`` has never seen."""
+    for index, face in enumerate(draw_faces("painting", 5, 40, 99)):
+        save_png(face, folder / "kept" / f"k{index}.png")
+    return folder / "kept"
+
+
+def test_kept_out_reference_serves_distances_and_reconstructions(studio: Path, folder: Path, paintings: Path) -> None:
+    done = evaluate(studio, folder, "--reference", "kept", "--json")
+    assert done.code == 0, done.err
+    record = done.json["result"]["record"]
+    assert (record["reference"]["images"], record["reference"]["kept_out"]) == (5, True)
+    assert record["style_images"]["images"] == 12
+    assert record["reference"]["digest"] != record["style_images"]["digest"]
+    rows = done.json["result"]["reconstruction"]
+    assert {figure["n"] for kind in rows.values() for figure in kind.values()} == {5}
+    assert "of 11 images" in rows["nearest"]["l1"]["note"]  # the one that the bundle held out is not searched
+    figures = done.json["result"]["figures"]
+    assert figures["floor"]["kid"]["n"] == 2  # half of five
+    page = (folder / "report" / "report.html").read_text()
+    assert "5 style images that were kept out of every training (--reference)" in page
+    assert "5 style images of --reference" in page
+
+
+def test_without_a_reference_the_caption_says_so(studio: Path, folder: Path) -> None:
+    done = evaluate(studio, folder)
+    assert done.code == 0, done.err
+    assert "all 12 style images (--dataset)" in done.out
+    record = json.loads((folder / "report" / "report.json").read_text())["record"]
+    assert record["reference"]["kept_out"] is False
+    assert record["reference"]["digest"] == record["style_images"]["digest"]
+
+
+def test_reference_that_was_trained_on_is_a_warning(studio: Path, folder: Path) -> None:
+    """The same drawing is told by its pixels, whatever its name."""
+    done = evaluate(studio, folder, "--reference", "synthetic", "--json")
+    assert done.code == 0, done.err
+    assert any(
+        warning == "12 of 512 pictures of --reference are in --dataset too: they are not kept out"
+        for warning in done.json["warnings"]
+    )
+
+
+# Several trainings ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def second(studio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The studio's style, trained once more with another seed."""
+    folder = tmp_path_factory.mktemp("second")
+    packed = provider(
+        "package", "--dataset", "synthetic", "--limit", "12", "--budget", "20steps", "--out", "second.mdfy",
+        "--seed", "1", "--key", studio / "keys" / "studio.pem", *TINY, *QUICK, cwd=folder,
+    )  # fmt: skip
+    assert packed.code == 0, packed.err
+    return folder
+
+
+def both(studio: Path, second: Path, cwd: Path, *more: str | Path) -> Result:
+    return provider(
+        "evaluate", studio / "style.mdfy", second / "second.mdfy", "--dataset", "synthetic", "--style-limit", "12",
+        "--photos", "photos", "--styles", "2", "--key", studio / "keys" / "studio.mdfykey", "--out", "report",
+        "--threads", "1", *more, cwd=cwd,
+    )  # fmt: skip
+
+
+def test_several_trainings_give_mean_and_range(studio: Path, second: Path, folder: Path) -> None:
+    done = both(studio, second, folder, "--json")
+    assert done.code == 0, done.err
+    result = done.json["result"]
+    values = [each["reconstruction"]["model"]["l1"]["value"] for each in result["trainings"]]
+    pooled = result["reconstruction"]["model"]["l1"]
+    assert [each["training_seed"] for each in result["trainings"]] == [0, 1]
+    assert (pooled["value"], pooled["low"], pooled["high"]) == pytest.approx((sum(values) / 2, *sorted(values)))
+    assert values[0] != values[1]
+    # Each is what it is alone.
+    alone = evaluate(studio, folder, "--styles", "2", "--overwrite", "--json").json["result"]["reconstruction"]["model"]
+    assert alone["l1"]["value"] == pytest.approx(values[0])
+    page = folder / "report" / "report.html"
+    assert both(studio, second, folder, "--overwrite").code == 0
+    assert "2 trainings, training seeds 0, 1" in page.read_text()
+    assert "training seed 1" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--adapter", "one.mdfa"), "every bundle needs its own adapter"),
+        (("SAME",), "one bundle is given twice"),
+    ],
+)
+def test_bundles_that_do_not_belong_together_are_refused(
+    studio: Path, second: Path, folder: Path, more: tuple[str, ...], said: str
+) -> None:
+    words = [str(second / "second.mdfy") if word == "SAME" else word for word in more]
+    refused = both(studio, second, folder, *words, "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (2, "E_CONFIG")
+    assert said in refused.json["error"]["what"]
+
+
+def test_curves_of_runs_stand_on_the_page(studio: Path, second: Path, folder: Path) -> None:
+    done = evaluate(studio, folder, "--run", second / "second.mdfy.run")
+    assert done.code == 0, done.err
+    page = (folder / "report" / "report.html").read_text()
+    assert "Training: second.mdfy.run" in page
+    assert "images per second against kimg" in page
+    assert "loss of Dis against kimg" in page
+
+
+def test_run_without_reports_is_refused_before_pictures(studio: Path, folder: Path) -> None:
+    refused = evaluate(studio, folder, "--run", "photos", "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (10, "E_DATA")
+    assert not (folder / "report").exists()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,11 +67,49 @@ def test_same_command_goes_on_and_other_settings_stop(keys: Path) -> None:
 
 def test_dry_run_touches_nothing(keys: Path) -> None:
     before = sorted(keys.rglob("*"))
-    for budget, steps in (("40steps", 40), ("40img", 10), ("2m", None)):
+    for budget, steps in (("40steps", 40), ("40img", 10)):
         words = ("package", "--dataset", "synthetic", "--limit", "8", "--dry-run", "--json", "--budget", budget)
-        result = provider(*words, *TINY, cwd=keys)
+        result = provider(*words, *TINY, *QUICK, cwd=keys)
         assert (result.code, result.json["result"]["steps"]) == (0, steps)
+        assert result.json["result"]["images_seen"] == 4 * steps
     assert sorted(keys.rglob("*")) == before
+
+
+def test_dry_run_measures_time_and_memory(keys: Path) -> None:
+    # U-34, M-30: a time becomes steps by real ones; the memory is that of this process, which has torch in it.
+    words = ("package", "--dataset", "synthetic", "--limit", "8", "--dry-run", "--budget", "10s", *TINY, *QUICK)
+    body = provider(*words, "--json", cwd=keys).json["result"]
+    assert body["steps"] >= 2
+    assert 0.5 < body["seconds"] < 12
+    assert 100e6 < body["memory"] < 100e9
+    assert body["device_memory"] is None
+    shown = provider(*words, cwd=keys)
+    assert "kimg, about 0." in shown.out
+    assert "GB of memory" in shown.out
+    none = provider(*words, "--require-perceptual", cwd=keys)
+    assert none.code == 12
+
+
+def test_tensorboard_is_asked_for_and_named_when_missing(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    words = ("package", *SMALL, "--tensorboard", "board")
+    result = provider(*words, cwd=keys)
+    assert result.code == 2
+    assert "pip install 'modify-fl[tensorboard]'" in result.err
+    assert not list(keys.glob("synthetic.mdfy*"))  # not even a folder for the run
+
+
+def test_other_processes_of_a_run_are_silent(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # M-56: the first process alone speaks and writes; an error is said by the one that has it.
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    words = ("package", "--dataset", "synthetic", "--limit", "8", *TINY, *QUICK, "--json")
+    shown = provider(*words, "--show-config", cwd=keys)
+    assert (shown.code, shown.out, shown.err) == (0, "", "")
+    wrong = provider(*words, "--limit", "1", cwd=keys)
+    assert (wrong.code, wrong.out) == (10, "")
+    assert "two images or more" in wrong.err
 
 
 def test_show_config_prints_the_settings_in_force(tmp_path: Path) -> None:
@@ -241,6 +280,11 @@ def test_update_of_a_bundle_by_an_older_key(studio: Path, keys: Path) -> None:
         (("--update", "broken.mdfy"), 4, "changed"),
         (("--update", "foreign.mdfy"), 2, "was not signed by this provider"),
         (("--allow", "write to me@example.org"), 6, "e-mail address"),
+        (("--name", "x" * 201), 2, "name is longer than 200 characters"),
+        (("--release", "1" * 201), 2, "release is longer than 200 characters"),
+        (("--prohibit", "y" * 201), 2, "longer than 200 characters"),
+        (("--description", "z" * 4097), 2, "description is longer than 4096 characters"),
+        (("--licence", "one\u2028two"), 2, "licence"),
     ],
 )
 def test_releases_are_checked_before_training(

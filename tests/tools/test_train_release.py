@@ -85,8 +85,35 @@ def test_held_out_pictures_are_never_trained_on(data: Path, run: Path) -> None:
     assert not people[0] & people[1]
 
 
-def test_export_writes_the_averaged_weights(run: Path, tmp_path: Path) -> None:
-    assert train_release.main(["export", str(run), "--out", str(tmp_path)]) == 0
+def test_split_writes_the_same_parts_as_folders(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every picture lies in one of the two, byte for byte, and held out is what training holds out."""
+    out = tmp_path / "faces"
+    assert train_release.main(["split", str(data), "--out", str(out)]) == 0
+    images, kept = train_release.base_images(data, 64)
+    found = {
+        part: {path.relative_to(out / part).as_posix() for path in (out / part).rglob("*.png")}
+        for part in ("train", "held-out")
+    }
+    assert found == {"train": set(images.names), "held-out": set(kept)}
+    for part, names in found.items():
+        for name in names:
+            assert (out / part / name).read_bytes() == (data / name).read_bytes()
+    assert "style/paintings: " in capsys.readouterr().err
+    assert train_release.main(["split", str(data), "--out", str(out)]) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+def test_split_copies_where_links_fail(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    counts = train_release.split(data, tmp_path)
+    assert sum(sum(pair) for pair in counts.values()) == 30 == len(list(tmp_path.rglob("*.png")))
+
+
+def test_export_writes_the_averaged_weights(data: Path, run: Path, tmp_path: Path) -> None:
+    assert train_release.main(["export", str(run), str(data), "--out", str(tmp_path)]) == 0
     card = read_card(tmp_path / "tiny-64.json")
     assert (card.name, card.steps, card.images_seen, card.finished) == ("tiny-64", 2, 8, 1.0)
     assert (card.identity, card.init, card.remapped) == ("none", "scratch", True)
@@ -103,7 +130,9 @@ def test_export_writes_the_averaged_weights(run: Path, tmp_path: Path) -> None:
             assert torch.allclose(value, group, rtol=5e-4, atol=1e-7)  # float16
 
 
-def test_unfinished_run_is_exported_and_says_so(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unfinished_run_is_exported_and_says_so(
+    data: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import shutil
 
     copy = tmp_path / "half"
@@ -112,32 +141,34 @@ def test_unfinished_run_is_exported_and_says_so(run: Path, tmp_path: Path, capsy
     values = json.loads(state.read_text())
     values["schedule"] |= {"remap_start": 12, "total": 16}
     state.write_text(json.dumps(values))
-    assert train_release.main(["export", str(copy), "--out", str(tmp_path / "out")]) == 0
+    assert train_release.main(["export", str(copy), str(data), "--out", str(tmp_path / "out")]) == 0
     assert "50% of the planned run" in capsys.readouterr().err
     card = read_card(tmp_path / "out" / "half.json")
     assert (card.finished, card.remapped) == (0.5, False)
     assert "**unfinished**: 50%" in (tmp_path / "out" / "half.md").read_text(encoding="utf-8")
 
 
-def test_export_needs_a_run_with_a_checkpoint(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train_release.main(["export", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
+def test_export_needs_a_run_with_a_checkpoint(
+    data: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_release.main(["export", str(tmp_path / "none"), str(data), "--out", str(tmp_path)]) == 2
     assert "there is no run in" in capsys.readouterr().err
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "config.json").write_bytes((run / "config.json").read_bytes())
-    assert train_release.main(["export", str(tmp_path / "new"), "--out", str(tmp_path)]) == 2
+    assert train_release.main(["export", str(tmp_path / "new"), str(data), "--out", str(tmp_path)]) == 2
     assert "has no checkpoint yet" in capsys.readouterr().err
 
 
 def test_training_goes_on_from_an_export(data: Path, run: Path, tmp_path: Path) -> None:
     """The new run begins with the exported weights, and its own export names them."""
-    base = train_release.export(run, tmp_path / "base")
+    base = train_release.export(run, data, tmp_path / "base")
     words = [
         "train", str(data), "--out", str(tmp_path / "more"), "--budget", "2steps", "--threads", "1", "--device", "cpu",
         "--from", str(base.weights_file), *_CHANGES, "--set", "encapsulation.learning_rate=0",
         "--set", "ema_half_life=0",
     ]  # fmt: skip
     assert train_release.main(words) == 0
-    again = train_release.export(tmp_path / "more", tmp_path / "again", name="second")
+    again = train_release.export(tmp_path / "more", data, tmp_path / "again", name="second")
     assert (again.init, again.identity) == (base.label, "laplacian")
     old, new = load_base(base, base.network).states, load_base(again, base.network).states
     # The rate of E, D and Dis is 0, so they are still the exported ones.

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from modify_fl.errors import ShapeError
-from modify_fl.metrics.identity import cosines, identity_auc, identity_cosine, wins
+from modify_fl.metrics.identity import cosines, identity_auc, identity_cosine, pair_histogram, wins
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -55,3 +55,20 @@ def test_cosine_is_per_photo_and_style() -> None:
 
 def test_one_photo_has_no_auc() -> None:
     assert identity_auc(unit(1, 4), unit(1, 2, 4), seed=0).value is None
+
+
+def test_histogram_counts_every_pair_once() -> None:
+    """Against three nested loops, in bins of 0.5; a cosine of exactly 1 belongs to the last bin."""
+    photos, pictures = unit(6, 4, seed=1), unit(6, 3, 4, seed=2)
+    pictures[0, 0] = photos[0]
+    own, others = [0] * 4, [0] * 4
+    for i in range(6):
+        for j in range(6):
+            for s in range(3):
+                place = min(3, int((float((photos[j] * pictures[i, s]).sum()) + 1) // 0.5))
+                (own if i == j else others)[place] += 1
+    found = pair_histogram(photos, pictures, bins=4)
+    assert (found.own, found.others) == (tuple(own), tuple(others))
+    assert (sum(found.own), sum(found.others)) == (6 * 3, 6 * 5 * 3)
+    with pytest.raises(ShapeError):
+        pair_histogram(photos[:5], pictures)

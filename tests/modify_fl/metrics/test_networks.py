@@ -11,6 +11,7 @@ import torch
 from modify_fl.data import ImageSet
 from modify_fl.errors import MissingWeightsError, ShapeError
 from modify_fl.metrics.collector import Collector, as_images
+from modify_fl.metrics.distances import frechet_distance, kid
 from modify_fl.metrics.inception import INCEPTION, Inception
 from modify_fl.metrics.instruments import Instruments
 from modify_fl.metrics.perceptual import compare, compare_nearest, compare_reconstructions, pairwise_lpips
@@ -47,6 +48,7 @@ def test_missing_weights_leave_no_figure(tmp_path: Path) -> None:
         assert (figure.value, figure.low, figure.high, figure.n) == (None, None, None, 4)
         assert figure.note.startswith("not available: ")
     assert styled.least_alike(plain, 3) == []
+    assert styled.likeness(plain) is None
 
 
 def test_missing_weights_can_be_refused(tmp_path: Path) -> None:
@@ -89,6 +91,24 @@ def test_inception_equals_its_own_package(instruments: Instruments, shared_weigh
         instruments.inception.features(pixels.astype(np.float32))
 
 
+def test_fast_inception_moves_no_figure(instruments: Instruments, shared_weights: Path) -> None:
+    """M-46: folded and laid out anew it is the same extractor; KID x 1000 may move by 0.05 at most."""
+    from torch_fidelity import FeatureExtractorInceptionV3
+
+    net = FeatureExtractorInceptionV3("x", ["2048"], feature_extractor_weights_path=str(shared_weights / INCEPTION))
+    sets = [np.stack(list(draw_faces(look, 12, 32, 5))) for look in ("photo", "painting")]
+    assert instruments.inception is not None
+    ours = [instruments.inception.features(pixels) for pixels in sets]
+    theirs = [net(torch.from_numpy(pixels).permute(0, 3, 1, 2))[0] for pixels in sets]
+    fast, plain = (kid(*features, photos=12, seed=0) for features in (ours, theirs))
+    assert fast.value is not None
+    assert plain.value is not None
+    assert abs(plain.value) > 1
+    assert fast.value == pytest.approx(plain.value, abs=0.05)
+    assert (fast.low, fast.high) == pytest.approx((plain.low, plain.high), abs=0.05)
+    assert frechet_distance(*ours) == pytest.approx(frechet_distance(*theirs), abs=0.05)
+
+
 def test_identity_network_is_another_one(instruments: Instruments, shared_weights: Path) -> None:
     """M-44: not the one that was trained with."""
     assert instruments.records["face"].name == "facenet-casia-webface"
@@ -113,6 +133,9 @@ def test_collector_measures_photo_by_photo(instruments: Instruments) -> None:
     assert (found["kid"].reference, found["kid"].resolution) == (6, 32)
     assert found["identity_cosine"].value == pytest.approx(1, abs=0.3)
     assert sorted(styled.least_alike(plain, 9)) == [0, 1, 2, 3]
+    likeness = styled.likeness(plain)
+    assert likeness is not None
+    assert (sum(likeness.own), sum(likeness.others)) == (8, 24)
     assert plain.diversity(seed=0)["lpips_diversity"].note == "not available: it needs two styles or more"
     with pytest.raises(ShapeError):
         styled.add(pictures[:, :1])

@@ -10,7 +10,7 @@ import torch
 
 from modify_fl.artifacts import Encapsulated
 from modify_fl.config import Budget, Preset
-from modify_fl.data import ImageSet
+from modify_fl.data import ImageSet, shuffled_indices
 from modify_fl.errors import ConfigError, InterruptedRunError
 from modify_fl.events import TrainingEvent
 from modify_fl.perceptual import PerceptualNets
@@ -234,3 +234,33 @@ def test_one_process_at_a_time(
 
     with run_lock(tmp_path), pytest.raises(ConfigError, match="another process"):
         _run(tmp_path, paintings, tiny(), no_nets, budget="2steps")
+
+
+def test_critics_see_half_of_the_batch_painted(
+    paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content rows of the picture before, style rows of its own (ADR 7); the first half is plain reconstruction."""
+    trainer = _trainer(paintings, tiny(batch=4, mix=0.5, parts=(0.0, 0.0, 1.0, 0.0), discriminator_start=0.0), no_nets)
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(trainer, "_train_critics", lambda _real, fake: seen.append(fake) or {})
+    indices = shuffled_indices(len(paintings), trainer.seed, 0, 4)
+    pictures = trainer._batch(indices, "flip")
+    with torch.no_grad():
+        codes, split = trainer.model.encode(pictures), trainer.preset.network.split
+        plain = trainer.model.decode(codes)
+        crossed = trainer.model.decode(torch.cat([codes.roll(1, 0)[:, :split], codes[:, split:]], 1))
+    trainer.step()
+    assert torch.allclose(seen[0][:2], plain[:2], atol=1e-5)
+    assert torch.allclose(seen[0][2:], crossed[2:], atol=1e-5)
+    assert not torch.allclose(seen[0][2:], plain[2:], atol=1e-3)
+
+
+def test_people_of_the_start_are_painted_in_both_phases(
+    paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets
+) -> None:
+    """With drawn people, guests are some of them; without, they are the pictures themselves (ADR 7)."""
+    trainer = _trainer(paintings, tiny(batch=4), no_nets)
+    pictures = torch.rand(4, 3, 32, 32)
+    assert torch.equal(trainer._guests(pictures), pictures.roll(1, 0))
+    trainer.people = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
+    assert torch.equal(trainer._guests(pictures), torch.ones(4, 3, 32, 32))
