@@ -40,8 +40,8 @@ from style_provider.starts import choose_start
 
 if TYPE_CHECKING:
     from modify_fl.data import ImageSet
-    from style_provider.reproduction_experiments import Outcome
-    from style_provider.reproduction_task import Material, Reproduction
+    from style_provider.reproduction.experiments import Outcome
+    from style_provider.reproduction.task import Material, Reproduction
 
 ROOT = Path(__file__).resolve().parent.parent
 TITLES = {
@@ -85,7 +85,7 @@ def material(data: Path, photos: int) -> "Material":
     import torch
 
     from modify_fl.data import ImageSet, to_uint8
-    from style_provider.reproduction_task import Material
+    from style_provider.reproduction.task import Material
 
     styles, reference = split(data, "style/paintings")
     faces, kept = split(data, "content/congress")
@@ -128,7 +128,7 @@ def request(options: argparse.Namespace, console: Console) -> "Reproduction":
     from modify_fl.metrics.instruments import Instruments
     from modify_fl.perceptual import PerceptualNets
     from modify_fl.training.runtime import resolve
-    from style_provider.reproduction_task import Reproduction
+    from style_provider.reproduction.task import Reproduction
 
     origin, chosen = choose_start(options.init, override(preset("quick-64"), options.changes))
     runtime = Runtime(device="cpu", threads=options.threads)
@@ -156,7 +156,7 @@ def page(outcomes: Mapping[str, "Outcome"], task: "Reproduction", command: str, 
         spent: Seconds over all calls that led here.
         trained: Seconds in trainings.
     """
-    from style_provider.reproduction_report import markdown
+    from style_provider.reproduction.report import markdown
 
     parts = [
         "# The comparisons of the paper on public faces\n",
@@ -220,8 +220,8 @@ def command_line(arguments: Sequence[str], data: Path, out: Path) -> str:
 def carry_out(options: argparse.Namespace, arguments: Sequence[str], console: Console) -> None:
     """Run all four comparisons and write the page."""
     from modify_fl.faces.decode import save_png
-    from style_provider.reproduction import reproduce
-    from style_provider.reproduction_report import sheet
+    from style_provider.reproduction.report import sheet
+    from style_provider.reproduction.run import reproduce
 
     start = time.monotonic()
     task = request(options, console)

@@ -213,7 +213,7 @@ PRESETS: dict[str, Preset] = {
                 learning_rate=1e-4, remap_learning_rate=1e-4, betas=(0.9, 0.999), cosine=False,
                 ema_half_life=0, budget="680kimg",
             ),
-            stylization=StylizationConfig(batch=4, steps=20_000, online_steps=20_000, subset="all"),
+            stylization=StylizationConfig(batch=4, steps=20_000, online_steps=20_000, subset="all", painted=0.0),
         ),
     )
 }  # fmt: skip

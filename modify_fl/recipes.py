@@ -190,6 +190,8 @@ class StylizationConfig:
     """Weight of the identity term of equation 7."""
     lambda_adv_x: float = 0.01
     """Weight of the adversarial term of equation 7."""
+    painted: float = 0.5
+    """Share of the photos whose likeness is judged in a drawn style, as they will be shown (ADR 9)."""
     learning_rate: float = 1e-4
     """Adam rate of E' and of Dis, constant."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -205,6 +207,7 @@ class StylizationConfig:
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
         require_choice("subset", self.subset, get_args(Subset))
         require_choice("pseudo_real", self.pseudo_real, get_args(PseudoReal))
-        for name in ("lambda_r", "lambda_lp", "lambda_id", "lambda_adv_x"):
+        for name in ("lambda_r", "lambda_lp", "lambda_id", "lambda_adv_x", "painted"):
             require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
+        require(self.painted <= 1, f"painted must lie between 0 and 1, got {self.painted}")
         require(self.learning_rate > 0, f"learning_rate must be above 0, got {self.learning_rate}")

@@ -152,8 +152,11 @@ class Stylization:
     def _adapt_part(self, photos: Tensor, part: slice) -> tuple[dict[str, Tensor], Tensor]:
         """Add the gradients of one portion; return its figures and its pictures."""
         own = self._on_device(photos[part])
-        output = self.stylize(own)
-        terms = self.terms(own, output) | self.terms.likeness(own, output)
+        with self.compute.autocast():
+            codes = self.model.encode(own, encoder=self.encoder)
+            output = self.model.decode(codes).float()
+            judged = self._in_style(codes, output, part)
+        terms = self.terms(own, output) | self.terms.likeness(own, judged)
         figures = {name: value.mean() for name, value in terms.items()}
         total = torch.stack(list(figures.values())).sum()
         figures["image_terms"] = total
@@ -162,6 +165,23 @@ class Stylization:
             total = total + self.config.lambda_adv_x * figures["adv"]
         (total * self.portions.weight(part)).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in figures.items()}, output.detach()
+
+    def _in_style(self, codes: Tensor, output: Tensor, part: slice) -> Tensor:
+        """Return ``output``, a share of it as it will be shown: D({E'_l(x), M(z)}) (ADR 9).
+
+        Args:
+            codes: E'(x), [b, n, W].
+            output: D(E'(x)), float32 [b, 3, R, R].
+            part: Place of these photos in the global batch.
+        """
+        share, seen = self.config.painted, self.images_seen
+        chosen = [at for at in range(part.start, part.stop) if int((seen + at + 1) * share) > int((seen + at) * share)]
+        if not chosen:
+            return output
+        z = torch.randn(self.batch, self.z_dim, generator=generator(self.seed, "z-likeness", self.step_count))[chosen]
+        here = torch.tensor(chosen, device=output.device) - part.start
+        styled = self.model.decode(self.model.fuse(codes[here], self.model.remap(z.to(output.device)))).float()
+        return output.index_copy(0, here, styled)
 
     def _on_device(self, photos: Tensor) -> Tensor:
         return photos.to(device=self.compute.device, memory_format=torch.channels_last)

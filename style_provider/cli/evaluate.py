@@ -24,8 +24,8 @@ from style_provider.cli.verify import only_public_key
 
 if TYPE_CHECKING:
     from modify_fl.metrics.instruments import Instruments
-    from style_provider.evaluation_task import Evaluation
-    from style_provider.evaluation_training import Course
+    from style_provider.evaluation.task import Evaluation
+    from style_provider.evaluation.training import Course
 
 __all__ = ["evaluate"]
 
@@ -114,8 +114,8 @@ def evaluate(
         trust = TrustStore.of(*(read_provider_key(path) for path in key or [only_public_key()]))
 
         from modify_fl.metrics.instruments import Instruments
-        from style_provider.evaluation_inputs import Sources, load_tasks
-        from style_provider.evaluation_training import read_course
+        from style_provider.evaluation.inputs import Sources, load_tasks
+        from style_provider.evaluation.training import read_course
 
         courses = [read_course(path) for path in run or []]
         sources = Sources(
@@ -142,7 +142,7 @@ def _check_target(folder: Path, *, overwrite: bool) -> None:
 
 
 def _plan(console: Console, tasks: Sequence["Evaluation"], folder: Path) -> Mapping[str, object]:
-    from style_provider.evaluation_tables import protocol_line, reference_line
+    from style_provider.evaluation.tables import protocol_line, reference_line
 
     task = tasks[0]
     console.say(f"would measure {len(tasks)} bundle(s): {protocol_line(task)}")
@@ -158,10 +158,10 @@ def _measure(
     console: Console, tasks: Sequence["Evaluation"], instruments: "Instruments", folder: Path, *, show_photos: bool,
     courses: Sequence["Course"],
 ) -> Mapping[str, object]:  # fmt: skip
-    from style_provider.evaluation import evaluate_styles
-    from style_provider.evaluation_report import write_report
-    from style_provider.evaluation_seeds import pool
-    from style_provider.evaluation_tables import (
+    from style_provider.evaluation.measure import evaluate_styles
+    from style_provider.evaluation.report import write_report
+    from style_provider.evaluation.seeds import pool
+    from style_provider.evaluation.tables import (
         as_result,
         protocol_line,
         reference_line,

@@ -27,7 +27,7 @@ from modify_fl.overrides import override
 from style_provider.starts import Origin, choose_start
 
 if TYPE_CHECKING:
-    from style_provider.reproduction_task import Experiment, Material, Reproduction
+    from style_provider.reproduction.task import Experiment, Material, Reproduction
 
 __all__ = ["Request", "reproduce", "run_reproduction"]
 
@@ -152,7 +152,7 @@ def run_reproduction(console: Console, request: Request) -> Mapping[str, object]
     lengths = Budget.parse(request.budget), Budget.parse(request.adapt_budget)
     if origin.note:
         console.note(origin.note)
-    from style_provider.reproduction_report import as_result, markdown, protocol_line
+    from style_provider.reproduction.report import as_result, markdown, protocol_line
 
     task = _task(console, request, origin=origin, chosen=chosen, lengths=lengths)
     if request.dry_run:
@@ -160,7 +160,7 @@ def run_reproduction(console: Console, request: Request) -> Mapping[str, object]
         console.say(f"would do {request.name} with {protocol_line(task)}")
         console.say(f"stage 1 for {lengths[0]}, stage 2 for {lengths[1]}; nothing is sent")
         return {"name": request.name, "out": request.out, "seeds": list(task.seeds)}
-    from style_provider.reproduction import reproduce as carry_out
+    from style_provider.reproduction.run import reproduce as carry_out
 
     for why in task.instruments.missing.values():
         console.warn(f"not available: {why}")
@@ -178,7 +178,7 @@ def _task(
     from modify_fl.metrics.instruments import Instruments
     from modify_fl.perceptual import PerceptualNets
     from modify_fl.training.runtime import resolve
-    from style_provider.reproduction_task import Reproduction
+    from style_provider.reproduction.task import Reproduction
 
     # Whatever is measured is measured on the CPU, and what is trained is small.
     runtime = Runtime(device="cpu", threads=request.threads, precision=cast("Precision", request.precision))
@@ -195,7 +195,7 @@ def _task(
 def _material(console: Console, request: Request, side: int) -> "Material":
     from modify_fl.data import load_images
     from style_provider.encapsulation import load_styles
-    from style_provider.reproduction_task import Material
+    from style_provider.reproduction.task import Material
 
     photos, held_out = (
         load_images(source, resolution=side, look="photo", limit=limit)

@@ -4,9 +4,9 @@ import pytest
 
 from modify_fl.metrics.collector import LABELS
 from modify_fl.metrics.figures import Estimate, Measurement, unavailable
-from style_provider.evaluation import RECONSTRUCTION, Findings
-from style_provider.evaluation_seeds import pool
-from style_provider.evaluation_tables import as_result, seed_table, table, training_line
+from style_provider.evaluation.measure import RECONSTRUCTION, Findings
+from style_provider.evaluation.seeds import pool
+from style_provider.evaluation.tables import as_result, seed_table, table, training_line
 
 
 def figure(name: str, value: float | None) -> Measurement:

@@ -8,7 +8,7 @@ import pytest
 from modify_fl.console import MetricsLog
 from modify_fl.errors import DataError
 from modify_fl.events import TrainingEvent
-from style_provider.evaluation_training import PACE, read_course
+from style_provider.evaluation.training import PACE, read_course
 
 
 def tick(step: int, phase: str = "adversarial", **values: float) -> TrainingEvent:

@@ -26,10 +26,10 @@ from modify_fl.perceptual import PerceptualNets
 from modify_fl.streams import generator
 from modify_fl.synthetic import draw_faces
 from modify_fl.training.encapsulation import encapsulate
-from style_provider.reproduction import reproduce
-from style_provider.reproduction_swap import DRAWS, Swap
-from style_provider.reproduction_task import Experiment, Material, Reproduction
-from style_provider.reproduction_units import Units
+from style_provider.reproduction.run import reproduce
+from style_provider.reproduction.swap import DRAWS, Swap
+from style_provider.reproduction.task import Experiment, Material, Reproduction
+from style_provider.reproduction.units import Units
 from style_provider.starts import Origin
 
 _SETTINGS = (*TINY, "--set", "test_time_steps=2", "--set", "stylization.batch=2")

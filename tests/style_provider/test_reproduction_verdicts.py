@@ -3,9 +3,9 @@
 import pytest
 
 from modify_fl.metrics.figures import Estimate, Measurement
-from style_provider.reproduction_measure import pooled
-from style_provider.reproduction_task import ablation
-from style_provider.reproduction_verdicts import about_equal, below, monotone
+from style_provider.reproduction.measure import pooled
+from style_provider.reproduction.task import ablation
+from style_provider.reproduction.verdicts import about_equal, below, monotone
 
 
 def figure(value: float | None, spread: float | None = 1.0, name: str = "KID x 1000") -> Measurement:

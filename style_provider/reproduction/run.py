@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from style_provider.reproduction_experiments import Outcome, experiment
-from style_provider.reproduction_report import write_outcome
-from style_provider.reproduction_task import Experiment, Reproduction
-from style_provider.reproduction_training import Trainings
-from style_provider.reproduction_units import Units
+from style_provider.reproduction.experiments import Outcome, experiment
+from style_provider.reproduction.report import write_outcome
+from style_provider.reproduction.task import Experiment, Reproduction
+from style_provider.reproduction.training import Trainings
+from style_provider.reproduction.units import Units
 
 __all__ = ["reproduce"]
 

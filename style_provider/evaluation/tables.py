@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from modify_fl.metrics.collector import LABELS
 from modify_fl.metrics.figures import Measurement
-from style_provider.evaluation import COLUMNS, RECONSTRUCTION, Findings
-from style_provider.evaluation_seeds import SEEDS_WANTED
-from style_provider.evaluation_task import Evaluation
+from style_provider.evaluation.measure import COLUMNS, RECONSTRUCTION, Findings
+from style_provider.evaluation.seeds import SEEDS_WANTED
+from style_provider.evaluation.task import Evaluation
 
 __all__ = [
     "BETTER", "Table", "as_result", "figure_text", "notes", "protocol_line", "reference_line", "seed_table", "table",

@@ -29,9 +29,9 @@ from modify_fl.training.stylization import adapt, adapt_to_photo
 from protocol.provider import issue_provider_key, read_provider_key, write_provider_key
 from protocol.signing import generate_key
 from protocol.trust import TrustStore
-from style_provider.reproduction_painters import PhotoPainter, StarGanPainter, StylePainter
-from style_provider.reproduction_task import Reproduction
-from style_provider.reproduction_units import Units
+from style_provider.reproduction.painters import PhotoPainter, StarGanPainter, StylePainter
+from style_provider.reproduction.task import Reproduction
+from style_provider.reproduction.units import Units
 
 __all__ = ["Adaptation", "Trainings"]
 

@@ -15,7 +15,7 @@ from modify_fl.baselines.stargan import PAINTING, StarGan
 from modify_fl.data import to_uint8
 from modify_fl.streams import generator
 from modify_fl.style import Style
-from style_provider.reproduction_task import Reproduction
+from style_provider.reproduction.task import Reproduction
 
 __all__ = ["Painter", "PhotoPainter", "StarGanPainter", "StylePainter"]
 

@@ -17,8 +17,8 @@ from modify_fl.faces.decode import save_png
 from modify_fl.metrics.figures import FILTER, Measurement
 from modify_fl.sheet import contact_sheet
 from protocol.storage import atomic_writer
-from style_provider.reproduction_experiments import Outcome
-from style_provider.reproduction_task import Reproduction
+from style_provider.reproduction.experiments import Outcome
+from style_provider.reproduction.task import Reproduction
 
 __all__ = ["as_result", "markdown", "protocol_line", "sheet", "write_outcome"]
 

@@ -16,9 +16,9 @@ from modify_fl.metrics.colour import reinhard
 from modify_fl.metrics.figures import Measurement, mean_estimate, unavailable
 from modify_fl.metrics.instruments import Instruments
 from modify_fl.streams import generator
-from style_provider.reproduction_painters import Painter
-from style_provider.reproduction_task import Reproduction
-from style_provider.reproduction_units import Figures
+from style_provider.reproduction.painters import Painter
+from style_provider.reproduction.task import Reproduction
+from style_provider.reproduction.units import Figures
 
 __all__ = ["HEADINGS", "ColourPainter", "Yardstick", "pooled"]
 

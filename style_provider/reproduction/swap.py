@@ -26,9 +26,9 @@ from modify_fl.training.encapsulation import Encapsulation, plan_images
 from modify_fl.training.loop import train
 from modify_fl.training.runtime import Compute, resolve
 from modify_fl.training.schedule import Schedule
-from style_provider.reproduction_measure import Yardstick
-from style_provider.reproduction_task import Reproduction
-from style_provider.reproduction_units import Figures, Units
+from style_provider.reproduction.measure import Yardstick
+from style_provider.reproduction.task import Reproduction
+from style_provider.reproduction.units import Figures, Units
 
 __all__ = ["ARMS", "DRAWS", "SWAP_HEADINGS", "Swap"]
 

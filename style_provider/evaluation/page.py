@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from modify_fl.charts import CSS, Bar, bar_chart, histogram, line_chart
 from modify_fl.metrics.collector import LABELS
-from style_provider.evaluation import COLUMNS, Findings
-from style_provider.evaluation_tables import (
+from style_provider.evaluation.measure import COLUMNS, Findings
+from style_provider.evaluation.tables import (
     BETTER,
     Table,
     figure_text,
@@ -21,8 +21,8 @@ from style_provider.evaluation_tables import (
     table,
     training_line,
 )
-from style_provider.evaluation_task import Evaluation
-from style_provider.evaluation_training import Course
+from style_provider.evaluation.task import Evaluation
+from style_provider.evaluation.training import Course
 
 __all__ = ["Grid", "page"]
 

@@ -16,7 +16,7 @@ from modify_fl.training.runtime import resolve
 from protocol.trust import TrustStore
 from protocol.verify import verify_bundle
 from style_provider.encapsulation import load_styles
-from style_provider.evaluation_task import Evaluation
+from style_provider.evaluation.task import Evaluation
 from style_provider.standin import stand_in
 
 __all__ = ["Sources", "load_tasks"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from modify_fl.metrics.figures import Measurement
-from style_provider.evaluation import Findings
+from style_provider.evaluation.measure import Findings
 
 __all__ = ["SEEDS_WANTED", "pool"]
 

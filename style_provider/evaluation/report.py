@@ -16,11 +16,11 @@ from modify_fl.data import to_uint8
 from modify_fl.faces.decode import fit_square
 from modify_fl.sheet import contact_sheet
 from protocol.storage import atomic_writer, storage_errors
-from style_provider.evaluation import Findings
-from style_provider.evaluation_page import Grid, page
-from style_provider.evaluation_tables import as_result, protocol_line, table
-from style_provider.evaluation_task import Evaluation
-from style_provider.evaluation_training import Course
+from style_provider.evaluation.measure import Findings
+from style_provider.evaluation.page import Grid, page
+from style_provider.evaluation.tables import as_result, protocol_line, table
+from style_provider.evaluation.task import Evaluation
+from style_provider.evaluation.training import Course
 
 __all__ = ["PAGE", "RESULT", "as_result", "protocol_line", "table", "write_report"]
 

@@ -26,7 +26,7 @@ from modify_fl.metrics.instruments import Instruments
 from modify_fl.metrics.perceptual import Comparison, compare_nearest, compare_reconstructions
 from modify_fl.streams import generator
 from modify_fl.style import Style
-from style_provider.evaluation_task import Evaluation, record
+from style_provider.evaluation.task import Evaluation, record
 
 __all__ = ["COLUMNS", "RECONSTRUCTION", "Findings", "evaluate_style", "evaluate_styles", "held_out"]
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modify_fl.metrics.figures import Measurement
-from style_provider.reproduction_measure import HEADINGS, ColourPainter, Yardstick, pooled
-from style_provider.reproduction_painters import Painter
-from style_provider.reproduction_swap import ARMS, SWAP_HEADINGS, Swap
-from style_provider.reproduction_task import Experiment, Reproduction, ablation
-from style_provider.reproduction_training import Adaptation, Trainings
-from style_provider.reproduction_units import Figures, Units
-from style_provider.reproduction_verdicts import Direction, about_equal, below, monotone
+from style_provider.reproduction.measure import HEADINGS, ColourPainter, Yardstick, pooled
+from style_provider.reproduction.painters import Painter
+from style_provider.reproduction.swap import ARMS, SWAP_HEADINGS, Swap
+from style_provider.reproduction.task import Experiment, Reproduction, ablation
+from style_provider.reproduction.training import Adaptation, Trainings
+from style_provider.reproduction.units import Figures, Units
+from style_provider.reproduction.verdicts import Direction, about_equal, below, monotone
 
 __all__ = ["Outcome", "experiment"]
 
