@@ -190,3 +190,29 @@ def test_luma_keeps_the_hue_free(style: LoadedStyle, photos: ImageSet, no_nets: 
     rgb, luma = (_stage(style, photos, no_nets, luma=flag).terms(batch, shifted)["r"].item() for flag in (False, True))
     assert rgb > 0.01
     assert luma == pytest.approx(0.0, abs=1e-10)
+
+
+def test_likeness_is_judged_as_it_will_be_shown(style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets) -> None:
+    """Every second photo of the stream is decoded with M(z) before the identity term sees it (ADR 9)."""
+    stage = _stage(style, photos, no_nets, batch=4, painted=0.5)
+    own = stage.photos.batch([0, 1, 2, 3])
+    with torch.no_grad():
+        codes = stage.model.encode(own, encoder=stage.encoder)
+        output = stage.model.decode(codes)
+        judged = stage._in_style(codes, output, slice(0, 4))
+    changed = [not torch.equal(a, b) for a, b in zip(output, judged, strict=True)]
+    assert changed == [False, True, False, True]
+    assert torch.equal(stage.model.encode(own)[:, : stage.split], codes[:, : stage.split])
+
+
+def test_a_stream_of_single_photos_takes_turns(style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets) -> None:
+    stage = _stage(style, photos, no_nets, "online", painted=0.25)
+    turns = []
+    for _ in range(8):
+        with torch.no_grad():
+            own = stage.photos.batch([0])
+            codes = stage.model.encode(own, encoder=stage.encoder)
+            output = stage.model.decode(codes)
+            turns.append(not torch.equal(output, stage._in_style(codes, output, slice(0, 1))))
+        stage.images_seen += 1
+    assert turns == [False, False, False, True] * 2
