@@ -160,18 +160,17 @@ class Preset:
 
 
 def _with_base_recipe(preset: Preset) -> Preset:
-    """Add the recipe for a start from a base model (M-29, ADR 6): shorter, gentler, more of phase B.
+    """Add the recipe for a start from a base model (M-29, ADR 6, ADR 7): shorter, gentler, all terms at once.
 
-    First values, not measured: they hold until a table in docs/results says
-    better. Faces are known already, so nothing is only reconstructed, Dis and
-    the identity term take part from the first step, and phase B gets the share
-    that M-23 asks for.
+    Faces are known already, so nothing is only reconstructed, and critics and
+    the identity term take part from the first step.
     """
     scratch = preset.encapsulation
     length = Budget.parse(scratch.budget)
     recipe = replace(
-        scratch, parts=(0.0, 0.1, 0.6, 0.3), discriminator_start=0.0, identity_start=0.0, learning_rate=1e-3,
-        freeze_d=2, budget=str(replace(length, amount=length.amount / 2)),
+        scratch, parts=(0.0, 0.0, 0.8, 0.2), discriminator_start=0.0, identity_start=0.0, identity_every=4,
+        lambda_id=0.5, learning_rate=scratch.learning_rate / 4, ema_half_life=scratch.ema_half_life // 2,
+        budget=str(replace(length, amount=length.amount / 2)),
     )  # fmt: skip
     return replace(preset, from_base=recipe)
 
@@ -197,7 +196,7 @@ PRESETS: dict[str, Preset] = {
             encapsulation=EncapsulationConfig(
                 batch=32, critic=CriticConfig(penalty=0.4), identity_every=1, ema_half_life=10_000, budget="150kimg",
             ),
-            stylization=StylizationConfig(steps=5000, online_steps=5000, subset="all"),
+            stylization=StylizationConfig(steps=5000, online_steps=5000),
         )),
         Preset(
             name="paper-1024",
@@ -213,7 +212,9 @@ PRESETS: dict[str, Preset] = {
                 learning_rate=1e-4, remap_learning_rate=1e-4, betas=(0.9, 0.999), cosine=False,
                 ema_half_life=0, budget="680kimg",
             ),
-            stylization=StylizationConfig(batch=4, steps=20_000, online_steps=20_000, subset="all", painted=0.0),
+            stylization=StylizationConfig(
+                batch=4, steps=20_000, online_steps=20_000, lambda_r=0.5, lambda_lp=0.8, learning_rate=1e-4, painted=0.0,
+            ),
         ),
     )
 }  # fmt: skip

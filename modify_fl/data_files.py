@@ -27,7 +27,7 @@ from torch import Tensor
 from modify_fl.datasets import PictureFiles
 from modify_fl.errors import DataError
 
-__all__ = ["PixelFile", "cache_folder", "listing_digest", "memory_limit"]
+__all__ = ["PixelFile", "PixelWriter", "cache_folder", "listing_digest", "memory_limit"]
 
 _VARIABLE = "MODIFY_CACHE"
 _FORMAT = 1

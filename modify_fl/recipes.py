@@ -180,11 +180,11 @@ class StylizationConfig:
     """Steps of the online mode, one photo each."""
     test_time_steps: int = 50
     """Steps for one photo in test-time mode."""
-    subset: Subset = "heads"
+    subset: Subset = "all"
     """Trainable part of the encoder in the offline mode (M-38)."""
-    lambda_r: float = 0.5
+    lambda_r: float = 0.1
     """Weight of the reconstruction term of equation 7."""
-    lambda_lp: float = 0.8
+    lambda_lp: float = 0.4
     """Weight of the perceptual term of equation 7."""
     lambda_id: float = 1.0
     """Weight of the identity term of equation 7."""
@@ -192,7 +192,7 @@ class StylizationConfig:
     """Weight of the adversarial term of equation 7."""
     painted: float = 0.5
     """Share of the photos whose likeness is judged in a drawn style, as they will be shown (ADR 9)."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     """Adam rate of E' and of Dis, constant."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates."""

@@ -36,7 +36,7 @@ def test_base_that_fits_is_the_default_and_the_manifest_names_it(keys: Path) -> 
     assert _manifest(keys / "synthetic.mdfy").provenance.training.init == base.label
     assert f"starting from base-32 sha256:{base.sha256[:12]}" in result.err
     record = json.loads((keys / "synthetic.mdfy.run" / "config.json").read_text(encoding="utf-8"))
-    assert record["settings"]["preset"]["encapsulation"]["freeze_d"] == 2
+    assert record["settings"]["preset"]["encapsulation"]["parts"][0] == 0  # the recipe for a base
     other = provider(*_SMALL, "--init", "none", "--overwrite", "--json", cwd=keys)
     assert other.code == 2
     assert f"init was {base.label}, now scratch" in other.json["error"]["why"]

@@ -186,6 +186,7 @@ def test_from_needs_a_base_that_fits(data: Path, tmp_path: Path, capsys: pytest.
 def test_recipes_differ_where_they_must() -> None:
     scratch = PRESETS["quick-64"].encapsulation
     base, more = train_release.base_recipe(scratch), train_release.continued_recipe(scratch)
-    assert (base.lambda_id, more.lambda_id) == (0.0, scratch.lambda_id)
+    assert base.lambda_id == 0.0 < scratch.lambda_id <= more.lambda_id
+    assert base.mix_spread == more.mix_spread > scratch.mix_spread == 0  # a base serves any xi
     assert (more.identity_start, more.discriminator_start, more.parts[0], more.freeze_d) == (0, 0, 0, 0)
     assert more.learning_rate < scratch.learning_rate

@@ -161,7 +161,7 @@ def test_nothing_that_was_not_trained_is_frozen(
 
 
 def test_recipes_of_the_presets() -> None:
-    """ADR 6: shorter, gentler, no reconstruct-only part, more of phase B; the paper's preset has none."""
+    """ADR 7: shorter, gentler, no reconstruct-only part, more of phase B; the paper's preset has none."""
     assert PRESETS["paper-1024"].from_base is None
     assert PRESETS["paper-1024"].for_start(given=True) == PRESETS["paper-1024"]
     for name in ("quick-64", "good-128", "gpu-256"):
@@ -170,6 +170,6 @@ def test_recipes_of_the_presets() -> None:
         assert base.parts[0] == base.discriminator_start == base.identity_start == 0
         assert base.parts[3] > scratch.parts[3]
         assert base.learning_rate < scratch.learning_rate
-        assert (base.lambda_id, base.batch, base.critic) == (scratch.lambda_id, scratch.batch, scratch.critic)
+        assert (base.batch, base.critic, base.mix) == (scratch.batch, scratch.critic, scratch.mix)
         assert Budget.parse(base.budget).amount < Budget.parse(scratch.budget).amount
-        assert base.freeze_d == 2
+        assert base.ema_half_life < scratch.ema_half_life

@@ -42,7 +42,7 @@ def test_nothing_stands_in_without_a_critic(no_nets: PerceptualNets) -> None:
 def test_laplacian_stands_in_for_identity(no_nets: PerceptualNets) -> None:
     """M-42: three bands of the face crop, weight 0.5."""
     a, b = _pair()
-    got = _terms(no_nets)(a, b)["id"]
+    got = _terms(no_nets).likeness(a, b)["id"]
     assert torch.allclose(got, 0.5 * losses.laplacian(face_crop(a), face_crop(b)))
 
 
@@ -50,14 +50,16 @@ def test_identity_is_left_out_or_scaled(no_nets: PerceptualNets) -> None:
     """M-31: every second step, doubled."""
     a, b = _pair()
     terms = _terms(no_nets)
-    assert "id" not in terms(a, b, identity_scale=0)
-    assert torch.allclose(terms(a, b, identity_scale=2)["id"], 2 * terms(a, b)["id"])
+    assert "id" not in terms(a, b)
+    assert terms.likeness(a, b, identity_scale=0) == {}
+    assert torch.allclose(terms.likeness(a, b, identity_scale=2)["id"], 2 * terms.likeness(a, b)["id"])
 
 
 def test_weights_of_zero_cost_nothing(no_nets: PerceptualNets) -> None:
     """Terms that are switched off are not computed."""
     terms = _terms(no_nets, lambda_lp=0.0, lambda_id=0.0)
     assert set(terms(*_pair())) == {"r"}
+    assert terms.likeness(*_pair()) == {}
 
 
 def test_target_carries_no_gradient(no_nets: PerceptualNets) -> None:
@@ -65,7 +67,8 @@ def test_target_carries_no_gradient(no_nets: PerceptualNets) -> None:
     critic = build_discriminator(NETWORK, 0)
     a, b = _pair()
     b.requires_grad_()
-    sum(v.sum() for v in _terms(no_nets, critic)(a, b).values()).backward()
+    terms = _terms(no_nets, critic)
+    sum(v.sum() for v in (terms(a, b) | terms.likeness(a, b)).values()).backward()
     assert b.grad is not None
     assert b.grad.abs().sum() > 0
 
@@ -74,7 +77,7 @@ def test_real_networks_take_part(shared_weights: Path) -> None:
     """With weights at hand L_lp is LPIPS and L_id the face network's cosine."""
     nets = PerceptualNets.find(shared_weights)
     a, b = _pair()
-    terms = _terms(nets)(a, b)
+    terms = _terms(nets)(a, b) | _terms(nets).likeness(a, b)
     assert nets.lpips is not None
     assert nets.face is not None
     assert torch.allclose(terms["lp"], 0.8 * nets.lpips(a, b))
