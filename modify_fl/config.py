@@ -213,7 +213,8 @@ PRESETS: dict[str, Preset] = {
                 ema_half_life=0, budget="680kimg",
             ),
             stylization=StylizationConfig(
-                batch=4, steps=20_000, online_steps=20_000, lambda_r=0.5, lambda_lp=0.8, learning_rate=1e-4, painted=0.0,
+                batch=4, steps=20_000, online_steps=20_000, lambda_r=0.5, lambda_lp=0.8, learning_rate=1e-4,
+                painted=0.0,
             ),
         ),
     )

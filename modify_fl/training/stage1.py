@@ -26,6 +26,7 @@ from modify_fl.training.checkpoint import Checkpoint, module_tensors, optimizer_
 from modify_fl.training.diagnostics import SampleBoard
 from modify_fl.training.ema import ema_decay, update_ema
 from modify_fl.training.feature_critic import FeatureCritic
+from modify_fl.training.guests import Guests
 from modify_fl.training.portions import Portions
 from modify_fl.training.ranks import Ranks
 from modify_fl.training.runtime import Compute
@@ -70,10 +71,14 @@ class Encapsulation:
         self.step_count = self.images_seen = 0
         self.dis_right = 0.5  # share of pictures that Dis told right, over about 200 steps (M-54)
         model, critic = StyleModel.build(preset.network, seed), build_discriminator(preset.network, seed)
-        self.people: Tensor | None = None  # uint8 [N, 3, R, R], faces that are nobody's (ADR 7)
+        people = None
         if start is not None:
             start.apply(model, critic)
-            self.people = start.people(model.generator, self.config.people, seed)
+            people = start.people(model.generator, self.config.people, seed)
+        self.guests = Guests(
+            people=people, batch=self.config.batch, share=self.config.mix, spread=self.config.mix_spread,
+            network=preset.network, seed=seed,
+        )  # fmt: skip
         critic.freeze(self.config.freeze_d)
         self.model, self.discriminator = compute.place(model), compute.place(critic)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(requires_grad=False)
@@ -158,7 +163,7 @@ class Encapsulation:
         """Phase A: equations 1 and 2 for E, D and the offset, then the critics."""
         due = self.schedule.identity(self.images_seen) and self.step_count % self.config.identity_every == 0
         share = self.schedule.adversary(self.images_seen)
-        scale, guests = self.config.identity_every if due else 0, self._guests(pictures)
+        scale, guests = self.config.identity_every if due else 0, self.guests.invite(pictures, self.step_count)
         done = self.portions.each(
             lambda part: self._reconstruct_part(pictures, guests, part, identity_scale=scale, share=share),
             begin=self.optimizers["content"].zero_grad,
@@ -180,7 +185,7 @@ class Encapsulation:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Add the gradients of one portion; return its figures and what the critics are to judge."""
         target = self._on_device(pictures[part])
-        painted = self._painted(part) if identity_scale or share else 0
+        painted = self.guests.count(part) if identity_scale or share else 0
         with self.compute.autocast():
             codes = self.model.encode(target)
             output = judged = self.model.decode(codes).float()
@@ -200,26 +205,6 @@ class Encapsulation:
         (total * self.portions.weight(part)).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in figures.items()}, judged.detach()
 
-    def _guests(self, pictures: Tensor) -> Tensor:
-        """Return whom to paint in the style of each picture: drawn people, else the picture before (ADR 7).
-
-        Args:
-            pictures: The global batch, float32 [B, 3, R, R] on the CPU.
-
-        Returns:
-            Same shape.
-        """
-        if self.people is None:
-            return pictures.roll(1, 0)
-        draws = generator(self.seed, "guests", self.step_count)
-        chosen = torch.randint(len(self.people), (len(pictures),), generator=draws)
-        return flip(self.people[chosen].float().div(127.5).sub(1), draws)
-
-    def _painted(self, part: slice) -> int:
-        """Return how many pictures of a portion lend their style to guests: its last ones, at the batch's end."""
-        first = self.config.batch - round(self.config.mix * self.config.batch)
-        return max(0, int(part.stop) - max(int(part.start), first))
-
     def _paint(self, guests: Tensor, codes: Tensor) -> Tensor:
         """Return guests with the style rows of other pictures, float32 [g, 3, R, R] (ADR 7).
 
@@ -227,9 +212,7 @@ class Encapsulation:
             guests: float32 [g, 3, R, R].
             codes: E(y) of those pictures, [g, n, W].
         """
-        spread, network = self.config.mix_spread, self.preset.network
-        draw = torch.randint(2 * spread + 1, (), generator=generator(self.seed, "mix-cut", self.step_count))
-        cut = min(max(network.split - spread + int(draw), 1), network.n_styles - 1)
+        cut = self.guests.cut(self.step_count)
         fused = torch.cat([self.model.encode(guests)[:, :cut], codes[:, cut:]], 1)  # [g, n, W]
         return self.model.decode(fused).float()
 
@@ -254,9 +237,7 @@ class Encapsulation:
         with self.compute.autocast():
             drawn = self.model.remap(noise.to(self.compute.device))  # [B, xi, W]
         rows = drawn.detach().requires_grad_()
-        if self.people is not None:
-            kept = len(pictures) - round(self.config.mix * len(pictures))
-            pictures = torch.cat([pictures[:kept], self._guests(pictures)[kept:]])
+        pictures = self.guests.mixed(pictures, self.step_count)
 
         def begin() -> None:
             rows.grad = None

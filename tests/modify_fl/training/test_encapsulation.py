@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -259,8 +260,20 @@ def test_people_of_the_start_are_painted_in_both_phases(
     paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets
 ) -> None:
     """With drawn people, guests are some of them; without, they are the pictures themselves (ADR 7)."""
-    trainer = _trainer(paintings, tiny(batch=4), no_nets)
+    guests = _trainer(paintings, tiny(batch=4), no_nets).guests
     pictures = torch.rand(4, 3, 32, 32)
-    assert torch.equal(trainer._guests(pictures), pictures.roll(1, 0))
-    trainer.people = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
-    assert torch.equal(trainer._guests(pictures), torch.ones(4, 3, 32, 32))
+    assert torch.equal(guests.invite(pictures, 0), pictures.roll(1, 0))
+    assert torch.equal(guests.mixed(pictures, 0), pictures)
+    drawn = replace(guests, people=torch.full((3, 3, 32, 32), 255, dtype=torch.uint8))
+    assert torch.equal(drawn.invite(pictures, 0), torch.ones(4, 3, 32, 32))
+    assert torch.equal(drawn.mixed(pictures, 0), torch.cat([pictures[:2], torch.ones(2, 3, 32, 32)]))
+
+
+def test_the_cut_moves_within_its_spread(
+    paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets
+) -> None:
+    guests = _trainer(paintings, tiny(batch=4), no_nets).guests
+    split, rows = guests.network.split, guests.network.n_styles
+    assert {guests.cut(step) for step in range(20)} == {split}
+    assert {replace(guests, spread=1).cut(step) for step in range(60)} == {split - 1, split, split + 1}
+    assert {replace(guests, spread=9).cut(step) for step in range(200)} <= set(range(1, rows))
