@@ -192,7 +192,7 @@ class StylizationConfig:
     """Weight of the adversarial term of equation 7."""
     painted: float = 0.5
     """Share of the photos whose likeness is judged in a drawn style, as they will be shown (ADR 9)."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-5
     """Adam rate of E' and of Dis, constant."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates."""

@@ -22,7 +22,17 @@ from protocol.encryption import Identity
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
 
-__all__ = ["Style"]
+__all__ = ["Style", "own_styles"]
+
+
+def own_styles(index: int, seeds: Sequence[int]) -> tuple[int, ...]:
+    """Return as many styles as ``seeds``, counted on from there, that no other photo has (M-44).
+
+    A set of pictures shows what a style can do only if its styles differ from
+    photo to photo: ten styles for all photos would be ten palettes.
+    """
+    first = seeds[0] + index * len(seeds)
+    return tuple(range(first, first + len(seeds)))
 
 
 class Style:
@@ -112,6 +122,24 @@ class Style:
             rows = self.style_rows(seed, truncation_psi=truncation_psi).expand(len(codes), -1, -1)
             out.append(model.decode(model.blend(codes, rows, xi=xi, strength=strength, width=width)))
         return torch.stack(out).clamp(-1, 1)  # [S, B, 3, R, R]
+
+    @torch.no_grad()
+    def stylize_each(self, photos: Tensor, *, seeds: Sequence[Sequence[int]], xi: int | None = None) -> Tensor:
+        """Paint every photo in styles of its own.
+
+        Args:
+            photos: Aligned photos, float32 [B, 3, R, R] in [-1, 1].
+            seeds: S styles for each of the B photos; see ``own_styles``.
+            xi: As in ``stylize``.
+
+        Returns:
+            float32 [B, S, 3, R, R], clamped to [-1, 1].
+        """
+        codes, out = self._encode(photos), []
+        for column in zip(*seeds, strict=True):
+            rows = torch.cat([self.style_rows(seed) for seed in column])  # [B, xi, W]
+            out.append(self.loaded.model.decode(self.loaded.model.blend(codes, rows, xi=xi)))
+        return torch.stack(out, 1).clamp(-1, 1)
 
     @torch.no_grad()
     def reconstruct(self, photos: Tensor) -> Tensor:

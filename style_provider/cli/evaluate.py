@@ -97,9 +97,9 @@ def evaluate(
 ) -> int:
     """Measure how well a bundle paints photos in its style.
 
-    BUNDLE is a .mdfy file, not encrypted. Paints every photo in styles SEED to
-    SEED + N - 1 and compares the pictures with the style images: KID, FID,
-    diversity, identity, and reconstructions of held-out style images, beside a
+    BUNDLE is a .mdfy file, not encrypted. Paints every photo in N styles
+    of its own, counted from SEED, and compares the pictures with the style
+    images: KID, FID, diversity, identity, and reconstructions of held-out style images, beside a
     floor, raw photos and a colour transfer. Writes report.json and report.html,
     which stay with you. Give --dataset and --style-limit as package had them,
     so that the held-out images are known again. Several bundles are trainings

@@ -92,7 +92,7 @@ def evaluate_styles(tasks: Sequence[Evaluation], instruments: Instruments, emit:
         plain.add(to_uint8(first.photos.batch(chunk))[:, None])  # [B, 1, R, R, 3]
         coloured.add(_recolour(first, chunk))
         for task, collector in zip(tasks, styled, strict=True):
-            collector.add(task.paint(chunk, task.seeds))
+            collector.add(task.paint_each(chunk))
         clock.advance(len(chunk))
     for chunk in _chunks(len(first.target), first.style.resolution):
         if instruments.inception is not None:

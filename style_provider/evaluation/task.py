@@ -15,7 +15,7 @@ from modify_fl.data import ImageSet, to_uint8
 from modify_fl.errors import ConfigError
 from modify_fl.metrics.figures import FILTER
 from modify_fl.metrics.instruments import Instruments
-from modify_fl.style import Style
+from modify_fl.style import Style, own_styles
 from protocol.schema import encode
 
 __all__ = ["Evaluation", "record"]
@@ -36,7 +36,7 @@ class Evaluation:
     photos: ImageSet
     """Photos that nothing was trained on."""
     seeds: tuple[int, ...]
-    """Styles for each photo."""
+    """Styles of the first photo; the next ones count on from there (``own_styles``)."""
     seed: int
     """Of subsets, bootstrap and baselines."""
     xi: int | None
@@ -63,6 +63,18 @@ class Evaluation:
                 f"this style was trained for at most {trained} rows (M-25)", expected=f"0 to {trained}",
                 got=str(self.xi), fix=f"choose --xi {trained} or less",
             )  # fmt: skip
+
+    def paint_each(self, indices: list[int]) -> Pixels:
+        """Return photos in styles of their own, as they would be saved; what figures are taken of (M-44).
+
+        Args:
+            indices: Photos, B of them.
+
+        Returns:
+            uint8 [B, S, R, R, 3].
+        """
+        seeds = [own_styles(index, self.seeds) for index in indices]
+        return to_uint8(self.style.stylize_each(self.photos.batch(indices), seeds=seeds, xi=self.xi))
 
     def paint(self, indices: list[int], seeds: tuple[int, ...]) -> Pixels:
         """Return photos in some styles, as they would be saved.

@@ -14,7 +14,7 @@ from torch import Tensor
 from modify_fl.baselines.stargan import PAINTING, StarGan
 from modify_fl.data import to_uint8
 from modify_fl.streams import generator
-from modify_fl.style import Style
+from modify_fl.style import Style, own_styles
 from style_provider.reproduction.task import Reproduction
 
 __all__ = ["Painter", "PhotoPainter", "StarGanPainter", "StylePainter"]
@@ -48,7 +48,8 @@ class StylePainter(Painter):
     def painted(self, indices: Sequence[int]) -> Pixels:
         """See ``Painter``."""
         photos = self.task.material.held_out.batch(indices)
-        return to_uint8(self.style.stylize(photos, seeds=self.task.styles, xi=self.xi).transpose(0, 1))
+        seeds = [own_styles(index, self.task.styles) for index in indices]
+        return to_uint8(self.style.stylize_each(photos, seeds=seeds, xi=self.xi))
 
     def plain(self, indices: Sequence[int]) -> Pixels:
         """See ``Painter``."""
@@ -73,7 +74,7 @@ class PhotoPainter(Painter):
 
 @dataclass(frozen=True, kw_only=True)
 class StarGanPainter(Painter):
-    """The baseline; a style number is the same noise for every photo."""
+    """The baseline; a style number is the same noise whatever the photo."""
 
     task: Reproduction
     """Photos and styles."""
@@ -86,7 +87,7 @@ class StarGanPainter(Painter):
         photos = self.task.material.held_out.batch(indices)
         target = torch.full((len(photos),), PAINTING)
         rows = []
-        for number in self.task.styles:
-            z = torch.randn(1, self.net.sizes.z_dim, generator=generator(number, "style")).expand(len(photos), -1)
-            rows.append(self.net(photos, self.net.draw(z, target)))
+        for column in zip(*(own_styles(index, self.task.styles) for index in indices), strict=True):
+            z = [torch.randn(1, self.net.sizes.z_dim, generator=generator(number, "style")) for number in column]
+            rows.append(self.net(photos, self.net.draw(torch.cat(z), target)))
         return to_uint8(torch.stack(rows, 1))  # [B, S, R, R, 3]

@@ -22,7 +22,7 @@ from modify_fl.baselines.trainer import StarGanConfig
 from modify_fl.baselines.training import train_stargan
 from modify_fl.bundle import Release, write_style_bundle
 from modify_fl.data import to_uint8
-from modify_fl.style import Style
+from modify_fl.style import Style, own_styles
 from modify_fl.training.encapsulation import encapsulate
 from modify_fl.training.runtime import Compute, resolve
 from modify_fl.training.stylization import adapt, adapt_to_photo
@@ -141,7 +141,8 @@ class Trainings:
             style.loaded, photo, config=task.preset.stylization, seed=seed, compute=self._compute(), nets=task.nets
         )
         adapted = style.with_encoder(done.encoder)
-        found = {"painted": adapted.stylize(photo, seeds=task.styles)[:, 0], "plain": adapted.reconstruct(photo)[0]}
+        painted = adapted.stylize_each(photo, seeds=[own_styles(index, task.styles)])[0]
+        found = {"painted": painted, "plain": adapted.reconstruct(photo)[0]}
         pictures = {name: torch.from_numpy(to_uint8(picture)) for name, picture in found.items()}
         return pictures | {"seconds": torch.tensor(done.adapted.summary.seconds)}
 

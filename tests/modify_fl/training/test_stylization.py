@@ -14,6 +14,7 @@ from modify_fl.data import ImageSet
 from modify_fl.errors import ConfigError, DataError, InterruptedRunError
 from modify_fl.events import TrainingEvent
 from modify_fl.perceptual import PerceptualNets
+from modify_fl.style import Style, own_styles
 from modify_fl.training.runtime import resolve
 from modify_fl.training.stylization import Mode, Stylization, adapt, adapt_to_photo, photo_seed, trainable_names
 from tests.modify_fl.training.conftest import RUNTIME, equal_states
@@ -216,3 +217,15 @@ def test_a_stream_of_single_photos_takes_turns(style: LoadedStyle, photos: Image
             turns.append(not torch.equal(output, stage._in_style(codes, output, slice(0, 1))))
         stage.images_seen += 1
     assert turns == [False, False, False, True] * 2
+
+
+def test_each_photo_is_painted_in_styles_of_its_own(style: LoadedStyle, photos: ImageSet) -> None:
+    """M-44: no two photos of a measured set share a style; the pictures are those of ``stylize``."""
+    assert own_styles(0, (5, 6)) == (5, 6)
+    assert own_styles(2, (5, 6)) == (9, 10)
+    two, painter = photos.batch([0, 1]), Style(style)
+    each = painter.stylize_each(two, seeds=[own_styles(i, (0, 1, 2)) for i in (0, 1)])
+    assert each.shape == (2, 3, *two.shape[1:])
+    for index, row in enumerate(each):
+        alone = painter.stylize(two[index : index + 1], seeds=own_styles(index, (0, 1, 2)))[:, 0]
+        assert torch.allclose(row, alone, atol=1e-5)
