@@ -6,11 +6,16 @@ import pytest
 import torch
 from basekit import TINY_NETWORK, tiny_base
 
+from modify_fl.base.card import find_base
 from modify_fl.base.faces import RANK, FaceCodes
 from modify_fl.base.start import load_base
+from modify_fl.config import PRESETS
+from modify_fl.data import load_images
 from modify_fl.errors import ShapeError
 from modify_fl.networks.discriminator import build_discriminator
 from modify_fl.networks.model import StyleModel
+from modify_fl.perceptual import PerceptualNets
+from tools.train_release import SOURCES, held_out, person
 
 
 def _codes(count: int) -> torch.Tensor:
@@ -63,3 +68,32 @@ def test_a_base_paints_people_with_its_own_generator(tmp_path: Path) -> None:
     assert people.dtype == torch.uint8
     assert torch.equal(people, start.people(model.generator, 5, seed=1))
     assert start.people(model.generator, 0, seed=1) is None
+
+
+def test_people_of_the_shipped_base_are_nobody_it_was_trained_on(shared_data: Path, shared_weights: Path) -> None:
+    """A face network finds them no nearer to a training photo than photos of different people are to each other.
+
+    Unit: one drawn face against one photo of the base's congress set, cosine of
+    casia-webface embeddings, which no training used. It shows no memory of a
+    face; it is no bound on what the base remembers.
+    """
+    card = find_base(PRESETS["quick-64"].network)
+    assert card is not None
+    model, critic = StyleModel.build(card.network, 0).eval(), build_discriminator(card.network, 0)
+    start = load_base(card, card.network)
+    start.apply(model, critic)
+    people = start.people(model.generator, 40, seed=1)
+    assert people is not None
+    photos = load_images(shared_data / "content/congress/128", resolution=64)
+    trained = [i for i, name in enumerate(photos.names) if not held_out(name, SOURCES["content/congress"])][:240]
+    names = [person(photos.names[i]) for i in trained]
+    face = PerceptualNets.find(shared_weights, identity="casia-webface").face
+    assert face is not None
+    with torch.no_grad():
+        known = torch.cat([face(photos.batch(trained[at : at + 16])) for at in range(0, len(trained), 16)])
+        drawn = torch.cat([face(chunk.float().div(127.5).sub(1)) for chunk in people.split(16)])
+    same = torch.tensor([[a == b for b in names] for a in names])
+    others = (known @ known.T).masked_fill(same, -1.0).max(1).values
+    nearest = (drawn @ known.T).max(1).values
+    assert nearest.median() <= others.median() + 0.02
+    assert nearest.max() <= others.max()
