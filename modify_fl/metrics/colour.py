@@ -8,12 +8,18 @@ logarithm has no value for black.
 Letters: B batch, H and W height and width.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from modify_fl.data import ImageSet, to_uint8
 from modify_fl.errors import ShapeError
+from modify_fl.streams import generator
 
-__all__ = ["from_lab", "match_statistics", "reinhard", "to_lab"]
+__all__ = ["from_lab", "match_statistics", "recolour", "reinhard", "to_lab"]
 
 # Linear sRGB to XYZ, divided by the white point D65, so that white is (1, 1, 1).
 _TO_XYZ = torch.tensor([
@@ -96,3 +102,24 @@ def reinhard(photos: Tensor, targets: Tensor) -> Tensor:
     if len(photos) != len(targets):
         raise ShapeError("each photo needs one target", expected=str(len(photos)), got=str(len(targets)))
     return from_lab(match_statistics(to_lab(photos), to_lab(targets)))
+
+
+def recolour(photos: ImageSet, styles: ImageSet, indices: Sequence[int], *, count: int, seed: int) -> NDArray[np.uint8]:
+    """Give photos the colours of random style images, other ones for each (M-45).
+
+    Args:
+        photos: Where the photos are.
+        styles: Where the colours are from.
+        indices: Photos, B of them.
+        count: Style images for each photo, S.
+        seed: Of the draws.
+
+    Returns:
+        uint8 [B, S, R, R, 3].
+    """
+    rows = []
+    for index in indices:
+        picks = torch.randint(len(styles), (count,), generator=generator(seed, "colour", index))
+        photo = photos.batch([index]).expand(count, -1, -1, -1)  # [S, 3, R, R]
+        rows.append(to_uint8(reinhard(photo, styles.batch(picks.tolist()))))
+    return np.stack(rows)

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from modify_fl.data import holdout_split, to_uint8
 from modify_fl.events import Emit, TrainingEvent
 from modify_fl.metrics.collector import LABELS, Collector
-from modify_fl.metrics.colour import reinhard
+from modify_fl.metrics.colour import recolour
 from modify_fl.metrics.distances import floor
 from modify_fl.metrics.figures import Estimate, Measurement, mean_estimate, unavailable
 from modify_fl.metrics.identity import PairHistogram
 from modify_fl.metrics.instruments import Instruments
 from modify_fl.metrics.perceptual import Comparison, compare_nearest, compare_reconstructions
-from modify_fl.streams import generator
 from modify_fl.style import Style
 from style_provider.evaluation.task import Evaluation, record
 
@@ -90,7 +89,7 @@ def evaluate_styles(tasks: Sequence[Evaluation], instruments: Instruments, emit:
     clock = _Clock(len(first.photos) + len(first.target), emit)
     for chunk in _chunks(len(first.photos), first.style.resolution):
         plain.add(to_uint8(first.photos.batch(chunk))[:, None])  # [B, 1, R, R, 3]
-        coloured.add(_recolour(first, chunk))
+        coloured.add(recolour(first.photos, first.target, chunk, count=len(first.seeds), seed=first.seed))
         for task, collector in zip(tasks, styled, strict=True):
             collector.add(task.paint_each(chunk))
         clock.advance(len(chunk))
@@ -154,16 +153,6 @@ def _chunks(count: int, resolution: int) -> Iterator[list[int]]:
     size = max(1, min(16, _BATCH_PIXELS // resolution**2))
     for start in range(0, count, size):
         yield list(range(start, min(start + size, count)))
-
-
-def _recolour(task: Evaluation, chunk: list[int]) -> Pixels:
-    """Give each photo the colours of as many random style images as there are styles, [B, S, R, R, 3]."""
-    rows = []
-    for index in chunk:
-        picks = torch.randint(len(task.target), (len(task.seeds),), generator=generator(task.seed, "colour", index))
-        photo = task.photos.batch([index]).expand(len(task.seeds), -1, -1, -1)  # [S, 3, R, R]
-        rows.append(to_uint8(reinhard(photo, task.target.batch(picks.tolist()))))
-    return np.stack(rows)
 
 
 def _floor(task: Evaluation, target: torch.Tensor | None, instruments: Instruments) -> dict[str, Measurement]:

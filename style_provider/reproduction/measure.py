@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from modify_fl.data import ImageSet, to_uint8
 from modify_fl.metrics.collector import LABELS, Collector, as_images
-from modify_fl.metrics.colour import reinhard
+from modify_fl.metrics.colour import recolour
 from modify_fl.metrics.figures import Measurement, mean_estimate, unavailable
 from modify_fl.metrics.instruments import Instruments
-from modify_fl.streams import generator
 from style_provider.reproduction.painters import Painter
 from style_provider.reproduction.task import Reproduction
 from style_provider.reproduction.units import Figures
@@ -66,12 +65,8 @@ class ColourPainter(Painter):
 
     def painted(self, indices: Sequence[int]) -> Pixels:
         """See ``Painter``."""
-        material, count, rows = self.task.material, len(self.task.styles), []
-        for index in indices:
-            picks = torch.randint(len(material.styles), (count,), generator=generator(0, "colour", index))
-            photo = material.held_out.batch([index]).expand(count, -1, -1, -1)  # [S, 3, R, R]
-            rows.append(to_uint8(reinhard(photo, material.styles.batch(picks.tolist()))))
-        return np.stack(rows)
+        material = self.task.material
+        return recolour(material.held_out, material.styles, indices, count=len(self.task.styles), seed=0)
 
 
 @dataclass(frozen=True, kw_only=True)

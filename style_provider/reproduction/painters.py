@@ -3,6 +3,7 @@
 Legend of shapes: B photos of one batch, S styles, R resolution.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,12 +23,12 @@ __all__ = ["Painter", "PhotoPainter", "StarGanPainter", "StylePainter"]
 Pixels = NDArray[np.uint8]
 
 
-class Painter:
+class Painter(ABC):
     """Paints held-out photos; one row of a table."""
 
+    @abstractmethod
     def painted(self, indices: Sequence[int]) -> Pixels:
         """Return photos in all styles, uint8 [B, S, R, R, 3]."""
-        raise NotImplementedError
 
     def plain(self, indices: Sequence[int]) -> Pixels | None:  # noqa: ARG002 - for those who can
         """Return D(E'(x)), the pictures without M, uint8 [B, R, R, 3]; nothing where there is no such thing."""
