@@ -70,10 +70,10 @@ def figure_text(key: str, figure: Measurement | None) -> str:
 
 def protocol_line(task: Evaluation) -> str:
     """Return the protocol in one line (U-73)."""
-    seeds = f"seeds {task.seeds[0]} to {task.seeds[-1]}"
     kept = " kept out of training" if task.reference is not None else ""
     return (
-        f"{len(task.photos)} photos in {len(task.seeds)} styles ({seeds}) against {len(task.target)} style images"
+        f"{len(task.photos)} photos, each in {len(task.seeds)} styles of its own ({task.style_numbers}), against "
+        f"{len(task.target)} style images"
         f"{kept}, {task.style.resolution} px, antialiased bicubic, 95 % intervals over photos"
     )
 

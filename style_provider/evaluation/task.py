@@ -64,6 +64,11 @@ class Evaluation:
                 got=str(self.xi), fix=f"choose --xi {trained} or less",
             )  # fmt: skip
 
+    @property
+    def style_numbers(self) -> str:
+        """First and last style of the measured pictures (M-48); every photo has its own (``own_styles``)."""
+        return f"seeds {self.seeds[0]} to {own_styles(len(self.photos) - 1, self.seeds)[-1]}"
+
     def paint_each(self, indices: list[int]) -> Pixels:
         """Return photos in styles of their own, as they would be saved; what figures are taken of (M-44).
 
@@ -104,7 +109,7 @@ def record(task: Evaluation, instruments: Instruments) -> dict[str, object]:
         "photos": {"images": len(task.photos), "digest": task.photos.digest},
         "resolution": task.style.resolution, "filter": FILTER, "format": "PNG: 8 bits a channel",
         "xi_trained": training.xi, "xi": loaded.network.style_rows if task.xi is None else task.xi,
-        "blend_width": 0, "style_seeds": list(task.seeds), "seed": task.seed, "training_seed": training.seed,
+        "blend_width": 0, "style_seeds": task.style_numbers, "seed": task.seed, "training_seed": training.seed,
         "networks": {name: {"name": net.name, "sha256": net.sha256} for name, net in instruments.records.items()},
         "losses": encode(training.losses), "dp": encode(manifest.privacy.dp),
         "software": {"python": platform.python_version(), **_versions()},

@@ -145,7 +145,7 @@ def test_reports_are_not_replaced_silently(studio: Path, folder: Path) -> None:
 def test_dry_run_touches_nothing(studio: Path, folder: Path) -> None:
     planned = evaluate(studio, folder, "--dry-run")
     assert planned.code == 0, planned.err
-    assert "4 photos in 3 styles (seeds 0 to 2) against 12 style images" in planned.out
+    assert "4 photos, each in 3 styles of its own (seeds 0 to 11), against 12 style images" in planned.out
     assert not (folder / "report").exists()
 
 
