@@ -9,6 +9,7 @@
         ├── DataError          exit 10  photos or a data set cannot be used
         ├── MemoryShortError   exit 12  the memory of this machine or device is not enough
         ├── MissingWeightsError exit 12 a pretrained network that was demanded is not there
+        ├── PrivacyBudgetError exit 11  the privacy budget, its ledger or the preflight says no
         ├── TrainingDivergedError exit 1  training became unstable (M-53)
         └── InterruptedRunError exit 130 stopped by a signal; a checkpoint was saved (U-48)
 
@@ -25,6 +26,7 @@ __all__ = [
     "MemoryShortError",
     "MissingWeightsError",
     "ModifyError",
+    "PrivacyBudgetError",
     "ShapeError",
     "TrainingDivergedError",
 ]
@@ -76,6 +78,14 @@ class MissingWeightsError(ModifyError):
     code = "E_WEIGHTS"
     exit_code = 12
     hint = "set TORCH_HOME to the folder that holds the weights, or drop --require-perceptual"
+
+
+class PrivacyBudgetError(ModifyError):
+    """The privacy budget of a vault, its ledger or the preflight forbids what was asked (P-31, P-43, P-45)."""
+
+    code = "E_PRIVACY"
+    exit_code = 11
+    hint = "run content-client privacy status to see what was spent"
 
 
 class TrainingDivergedError(ModifyError):

@@ -1,0 +1,7 @@
+"""Differential privacy of a client's photos (design/privacy.md, Part I); the sole importer of Opacus.
+
+Modules, from the bottom: ``settings`` (public numbers that decide the guarantee),
+``sampler``, ``noise`` and ``engine`` (the mechanism), ``accounting``, ``ledger``
+and ``statement`` (what was spent and what may be said), ``release`` (the one door),
+``preflight`` and ``auditing`` (tests of the mechanism before and beside a run).
+"""
