@@ -13,6 +13,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from modify_fl.config import CriticConfig, NetworkConfig, Preset, Subset
+from modify_fl.faces.align import template_digest
 from modify_fl.networks.discriminator import Discriminator
 from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import NetRecord
@@ -86,6 +87,14 @@ class LoadedStyle:
     def digest(self) -> str:
         """Payload digest, hex: the identity of the bundle (B-13)."""
         return self.bundle.payload_digest
+
+    @property
+    def aligned_like_ours(self) -> bool:
+        """Whether its faces stand as ``faces.align`` puts them (U-62).
+
+        A bundle that does not say was made when there was one template only.
+        """
+        return self.manifest.model.alignment_sha256 in {None, template_digest()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from modify_fl.artifacts import Adapted, Encapsulated, LoadedStyle, TrainingSummary
 from modify_fl.config import CriticConfig, NetworkConfig
 from modify_fl.errors import ConfigError
+from modify_fl.faces.align import template_digest
 from modify_fl.networks.discriminator import Discriminator
 from modify_fl.networks.encoder import fold_gains
 from modify_fl.networks.model import StyleModel
@@ -139,6 +140,7 @@ def write_style_bundle(
             input=f"aligned face, {network.resolution} px, RGB in [-1, 1]",
             output=f"stylized face, {network.resolution} px, RGB in [-1, 1]",
             trainable=tuple(sorted(f"encoder.{name}" for name, _ in model.encoder.named_parameters())),
+            alignment_sha256=template_digest(),
         ),
         selftest=_selftest(model, network),
         style=StyleInfo(name=release.name, description=release.description),

@@ -38,6 +38,7 @@ _DIGEST = re.compile(r"\b(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128}
 
 _TEXT = (".json", ".md", ".txt")
 _DIGEST_FIELDS = {
+    "alignment_sha256",
     "dataset_commitment",
     "fab_sha256",
     "id",

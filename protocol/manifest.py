@@ -144,6 +144,8 @@ class ModelInfo:
     trainable: tuple[_TensorName, ...] = ()
     """Tensors that an adapter may replace (B-18)."""
     base_model: Line | None = None
+    alignment_sha256: Hex64 | None = None
+    """Digest of the template that the faces were aligned with (U-62); absent in early bundles and in adapters."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from modify_fl.artifacts import Adapted, Encapsulated, LoadedStyle, TrainingSummary
 from modify_fl.bundle import Release, load_adapter, load_style, write_adapter, write_style_bundle
 from modify_fl.config import Preset
+from modify_fl.faces.align import template_digest
 from modify_fl.networks.discriminator import build_discriminator
 from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import NetRecord
@@ -80,6 +81,28 @@ def test_networks_come_back(tmp_path: Path, made: Encapsulated, owner: tuple[Pri
     assert style.network == NETWORK
     assert style.critic == made.preset.encapsulation.critic
     assert not any(p.requires_grad for p in style.model.parameters())
+
+
+@pytest.mark.parametrize(("named", "ours"), [("ours", True), (None, True), ("0" * 64, False)])
+def test_bundle_says_how_its_faces_are_aligned(
+    tmp_path: Path, made: Encapsulated, owner: tuple[PrivateKey, ProviderKey], named: str | None, ours: bool
+) -> None:
+    """U-62: the template's digest is signed; a bundle of another template loads, and says so."""
+    style = _publish(tmp_path, made, owner)
+    assert style.manifest.model.alignment_sha256 == template_digest()
+    assert style.aligned_like_ours
+    if named == "ours":
+        return
+    model = replace(style.manifest.model, alignment_sha256=named)
+    with _open(tmp_path / "a.mdfy", owner[1]) as bundle:
+        members = {file.file: bundle.read(file.file) for file in bundle.manifest.model.weights}
+        bounds = {file.file: file.abs_max for file in bundle.manifest.model.weights}
+    write_bundle(
+        tmp_path / "b.mdfy", manifest=replace(style.manifest, model=model), members=members, abs_max=bounds,
+        key=owner[0], provider=owner[1], overwrite=False,
+    )  # fmt: skip
+    with _open(tmp_path / "b.mdfy", owner[1]) as bundle:
+        assert load_style(bundle).aligned_like_ours is ours
 
 
 def test_manifest_tells_the_truth_about_privacy(
