@@ -23,7 +23,7 @@ __all__ = [
 
 Adversary = Literal["logistic-r1", "wgan-lp"]
 PseudoReal = Literal["e", "m", "mix"]
-Subset = Literal["heads", "all"]
+Subset = Literal["heads", "lora", "all"]
 
 
 def require(condition: bool, what: str, fix: str = "") -> None:  # noqa: FBT001 - reads as a sentence

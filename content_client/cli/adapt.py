@@ -72,7 +72,7 @@ def adapt(
     budget: BudgetOption = None,
     seed: SeedOption = 0,
     subset: Annotated[
-        str | None, typer.Option("--subset", metavar="PART", help="heads or all.", show_default="preset")
+        str | None, typer.Option("--subset", metavar="PART", help="heads, lora or all.", show_default="preset")
     ] = None,
     identity: IdentityOption = None,
     passphrase_file: PassphraseFileOption = None,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from modify_fl.artifacts import Adapted, LoadedStyle, Mode, PhotoAdapted, TrainingSummary
-from modify_fl.config import Budget, CriticConfig, Runtime, StylizationConfig, Subset
+from modify_fl.config import Budget, CriticConfig, Runtime, StylizationConfig
 from modify_fl.data import ImageSet, shuffled_indices
 from modify_fl.errors import ConfigError, DataError
 from modify_fl.events import Emit, TrainingEvent
@@ -32,27 +32,12 @@ from modify_fl.training.portions import Portions
 from modify_fl.training.ranks import Ranks
 from modify_fl.training.runs import begin_run, joined_run
 from modify_fl.training.runtime import Compute, resolve
+from modify_fl.training.subsets import adapter_tensors, open_subset
 from modify_fl.training.terms import ImageTerms
 
-__all__ = ["Stylization", "adapt", "adapt_to_photo", "estimate", "photo_seed", "trainable_names"]
+__all__ = ["Stylization", "adapt", "adapt_to_photo", "estimate", "photo_seed"]
 
 Deliver = Callable[[int, Tensor], None]
-
-
-def trainable_names(encoder: nn.Module, subset: Subset) -> tuple[str, ...]:
-    """Return the names of the encoder's parameters that ``subset`` trains, sorted (M-38).
-
-    Args:
-        encoder: E'.
-        subset: ``"heads"`` for the per-row heads, ``"all"`` for every parameter.
-
-    Raises:
-        ConfigError: The encoder has no such part.
-    """
-    names = sorted(name for name, _ in encoder.named_parameters() if subset == "all" or name.startswith("heads."))
-    if not names:
-        raise ConfigError(f"this encoder has no part called {subset}", fix="use --subset all")
-    return tuple(names)
 
 
 class Stylization:
@@ -91,9 +76,7 @@ class Stylization:
         self.step_count = self.images_seen = 0
         self.model = compute.place(copy.deepcopy(style.model)).eval().requires_grad_(requires_grad=False)
         self.encoder = copy.deepcopy(self.model.encoder)
-        self.trained = trainable_names(self.encoder, config.subset)
-        for name, parameter in self.encoder.named_parameters():
-            parameter.requires_grad_(name in self.trained)
+        self.trained = open_subset(self.encoder, config.subset, style.digest)
         self.split, self.z_dim = style.network.split, style.network.z_dim
         self.optimizers = {"encoder": self._adam([p for p in self.encoder.parameters() if p.requires_grad])}
         critic = style.discriminator
@@ -270,10 +253,8 @@ class Stylization:
 
     def result(self, seconds: float) -> Adapted:
         """Return the trained part of E'."""
-        state = self.encoder.state_dict()
         return Adapted(
-            tensors={name: state[name].detach().cpu().contiguous().clone() for name in self.trained},
-            mode=self.mode, subset=self.config.subset,
+            tensors=adapter_tensors(self.encoder, self.trained), mode=self.mode, subset=self.config.subset,
             summary=TrainingSummary(
                 images_seen=self.images_seen, steps=self.step_count, seconds=seconds, seed=self.seed,
                 perceptual=self.terms.perceptual_record, identity=self.terms.nets.identity, compute=str(self.compute),

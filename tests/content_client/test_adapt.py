@@ -35,6 +35,17 @@ def test_missing_photos_are_one_sentence(desk: Path) -> None:
     assert result.err.splitlines()[1].endswith("$MODIFY_PHOTOS is not set and there is no folder ./photos")
 
 
+@pytest.mark.parametrize("subset", ["heads", "lora", "all"])
+def test_an_adapter_of_every_subset_stylizes(desk: Path, subset: str) -> None:
+    words = ("adapt", "--bundle", "style.mdfy", "--budget", "2steps", "--subset", subset, *QUICK)
+    assert client(*words, cwd=desk).code == 0
+    assert inspect_bundle(desk / "photos.mdfa").manifest.provenance.training.subset == subset
+    painted = client(
+        "stylize", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", "photos/p0.png", "--out", "out", cwd=desk
+    )
+    assert painted.code == 0, painted.err
+
+
 def test_online_mode_writes_an_adapter(desk: Path) -> None:
     words = ("adapt", "--bundle", "style.mdfy", "--mode", "online", "--budget", "3steps", "--out", "o.mdfa", *QUICK)
     result = client(*words, "--json", cwd=desk)

@@ -16,7 +16,8 @@ from modify_fl.events import TrainingEvent
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.style import Style, own_styles
 from modify_fl.training.runtime import resolve
-from modify_fl.training.stylization import Mode, Stylization, adapt, adapt_to_photo, photo_seed, trainable_names
+from modify_fl.training.stylization import Mode, Stylization, adapt, adapt_to_photo, photo_seed
+from modify_fl.training.subsets import trainable_names
 from tests.modify_fl.training.conftest import RUNTIME, equal_states
 
 CONFIG = StylizationConfig(batch=2, steps=6, online_steps=6)
@@ -64,6 +65,19 @@ def test_only_the_subset_moves(style: LoadedStyle, photos: ImageSet, no_nets: Pe
     assert moved <= set(stage.trained)
     assert any(name.startswith("heads.") for name in moved)
     assert any(name.startswith("blocks.") for name in moved) == (subset == "all")
+
+
+def test_low_rank_updates_move_linear_weights_only(
+    style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets
+) -> None:
+    """M-38: at step 0 the adapter equals the bundle; after training its linear weights differ, and nothing else."""
+    stage = _stage(style, photos, no_nets, subset="lora")
+    old = style.model.encoder.state_dict()
+    assert all(torch.equal(value, old[name]) for name, value in stage.result(0.0).tensors.items())
+    stage.step()
+    moved = {name for name, value in stage.result(0.0).tensors.items() if not torch.equal(value, old[name])}
+    assert moved == {name for name in old if name.startswith(("heads.", "trunks.")) and name.endswith(".weight")}
+    assert stage.result(0.0).subset == "lora"
 
 
 def test_adversary_is_zero_at_step_zero(wgan_style: LoadedStyle, photos: ImageSet, no_nets: PerceptualNets) -> None:
