@@ -90,6 +90,7 @@ def _work(case: Case, weights: Path, compute: "Compute") -> tuple[Callable[[], o
     from modify_fl.data import load_images
     from modify_fl.perceptual import PerceptualNets
     from modify_fl.style import Style
+    from modify_fl.styles import seeded
     from modify_fl.training.stylization import Stylization
 
     found = preset(case.preset)
@@ -107,7 +108,7 @@ def _work(case: Case, weights: Path, compute: "Compute") -> tuple[Callable[[], o
     count = _count(style.model, style.discriminator)
     if case.kind == "inference":
         painter, photos = Style(style), images.batch(list(range(case.batch)))
-        return lambda: painter.stylize(photos, seeds=[1]), count
+        return lambda: painter.paint(photos, seeded([1])), count
     stage2 = Stylization(
         style, images, mode="offline", config=chosen.stylization, total=FAR, seed=0, compute=compute, nets=nets
     )

@@ -26,6 +26,7 @@ from modify_fl.networks.discriminator import build_discriminator
 from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.style import Style
+from modify_fl.styles import seeded
 from modify_fl.training.encapsulation import Encapsulation
 from modify_fl.training.runtime import Compute, resolve
 from modify_fl.training.schedule import Schedule
@@ -89,7 +90,7 @@ def rows(chosen: Preset, images: ImageSet, compute: Compute, nets: PerceptualNet
     painter = Style(style)
     for count in (1, 16):
         photos = images.batch(list(range(count)))
-        found.append(("stylize", count, pace(lambda photos=photos: painter.stylize(photos, seeds=[1]), count)))  # type: ignore[misc]
+        found.append(("stylize", count, pace(lambda photos=photos: painter.paint(photos, seeded([1])), count)))  # type: ignore[misc]
     return found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from content_client.identity import adapter_identity
-from content_client.photos import SHEET, Record, output_names, refuse_existing, write_records
+from content_client.results import SHEET, Record, output_stems, refuse_existing, write_records
 from modify_fl.artifacts import LoadedStyle, Mode, PhotoAdapted
 from modify_fl.bundle import load_style, write_adapter
 from modify_fl.config import Budget, Runtime, StylizationConfig
@@ -80,7 +80,7 @@ class Adaptation:
 
 
 def load(
-    bundle: Path, photos: str | Path, console: Console, *, identity: Identity | None, record: bool
+    bundle: Path, photos: str | Path, console: Console, *, identity: Identity | None, record: bool, align: bool
 ) -> tuple[LoadedStyle, ImageSet]:
     """Verify the style, then read the photos.
 
@@ -90,6 +90,7 @@ def load(
         console: Names every photo that cannot be read.
         identity: The user's own age identity.
         record: Whether the release counts as used; not in a dry run (U-34).
+        align: Find and align the largest face of each photo; without, a photo is one aligned face.
 
     Raises:
         ProtocolError: Verification failed; no photo was touched.
@@ -99,7 +100,9 @@ def load(
         style = load_style(verified, record=record)
     for warning in style.bundle.warnings:
         console.warn(warning)
-    images = load_images(photos, resolution=style.network.resolution, look="photo")
+    if align:
+        Style(style).require_alignment()
+    images = load_images(photos, resolution=style.network.resolution, look="photo", align=align)
     for name, reason in images.skipped:
         console.warn(f"{name} left out: {reason}")
     for name, remark in images.notes:
@@ -169,7 +172,7 @@ def adapt_encoder(
 
 def _deliver(task: Adaptation, folder: Path) -> Callable[[int, Tensor], None]:
     """Return what writes the picture of the photo with a given index; a later pass replaces it."""
-    names = [group[0] for group in output_names(task.photos.names, (task.seed,))]
+    names = [f"{stem}.png" for stem in output_stems(task.photos.names)]
     resuming = (run_folder(task.out) / "checkpoints").exists()  # then the pictures are this run's own
     refuse_existing([folder / name for name in names], overwrite=task.overwrite or resuming)
 
@@ -193,7 +196,7 @@ def adapt_photos(task: Adaptation, *, keep: bool, console: Console) -> Mapping[s
     Returns:
         Result of the command.
     """
-    names = [group[0] for group in output_names(task.photos.names, (task.seed,))]
+    names = [f"{stem}.png" for stem in output_stems(task.photos.names)]
     adapters = [task.out / name.removesuffix(".png") for name in names]
     adapters = [path.with_name(path.name + ".mdfa") for path in adapters] if keep else []
     sheet, results = task.out / f"{SHEET}.png", task.out / "results.jsonl"
@@ -246,7 +249,7 @@ def _keep(task: Adaptation, done: PhotoAdapted, path: Path, key: PrivateKey, pro
 
 def _records(task: Adaptation, names: list[str]) -> list[Record]:
     written = [
-        Record(photo=photo, status="written", outputs=(name,), seeds=(task.seed,))
+        Record(photo=photo, status="written", outputs=(name,))
         for photo, name in zip(task.photos.names, names, strict=True)
     ]
     return written + [Record(photo=name, status="failed", reason=why) for name, why in task.photos.skipped]

@@ -1,35 +1,55 @@
-"""Photos through a loaded style, and a record of what became of each (U-45, U-65 to U-67)."""
+"""Photos through a loaded style: read, paint, put back, write (U-45, U-60 to U-67).
+
+Photos are read ahead and pictures are written behind by threads, because both
+wait for disks and for code outside Python; faces are found and painted in the
+main thread, several photos in one batch. What is held at a time is bounded in
+pixels, so a folder of large photos needs no more memory than a few of them.
+"""
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
-from content_client.photos import Job, Record, write_records
+from content_client.photos import Photo
+from content_client.results import Job, Journal, Record, write_records
 from modify_fl.config import Runtime
 from modify_fl.console import Console, ItemsFailedError
-from modify_fl.data import ImageSet, to_uint8
-from modify_fl.errors import ConfigError, DataError
-from modify_fl.faces.decode import fit_square, read_picture, save_png
+from modify_fl.data import to_uint8
+from modify_fl.errors import DataError, InterruptedRunError, MissingWeightsError
+from modify_fl.faces.decode import Picture, read_picture, save_picture
+from modify_fl.perceptual import FaceNet, PerceptualNets
+from modify_fl.photo import PhotoReader, ReadPhoto, faces_of, similarity
 from modify_fl.sheet import contact_sheet
 from modify_fl.style import Style
+from modify_fl.styles import Controls
+from modify_fl.training.interrupt import StopRequest
 from modify_fl.training.runtime import resolve
 from protocol.encryption import Identity
 from protocol.trust import TrustStore
 
-__all__ = ["Painter", "load_style"]
+__all__ = ["Options", "Painter", "load_style"]
 
-_BATCH = 16
+_BATCH = 16  # faces painted together
+_PIXELS = 32_000_000  # of the photos held for that
+_AHEAD = 2  # photos decoded while others are painted
+_BEHIND = 16  # photos waiting to be written
 _SHEET_ROWS = 40
+_SHEET_SIDE = 160
 _NAMED = 10
 
 Pixels = NDArray[np.uint8]
-Rows = list[tuple[str, list[Pixels]]]
+Written = tuple[int, Record]
 
 
 def load_style(
@@ -54,127 +74,309 @@ def load_style(
     return style
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What else is done with a picture."""
+
+    refine: int = 0
+    """Steps of test-time training on each face before it is painted (M-35)."""
+    seed: int = 0
+    """Of that training."""
+    scores: bool = False
+    """Measure how like each face is to its photo (U-8)."""
+    keep_metadata: bool = False
+    """Keep a photo's metadata, all but the place (U-67)."""
+    provenance: bool = True
+    """Leave a note on bundle, style and settings in the picture (U-67)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Painted:
+    """A photo between painting and writing."""
+
+    index: int
+    photo: ReadPhoto
+    faces: Pixels
+    """Its painted faces, uint8 [S, B, R, R, 3]."""
+    notes: Sequence[Mapping[str, object]]
+    """Figures of each face: losses and scores, where asked for."""
+
+
 @dataclass(kw_only=True)
 class Painter:
-    """Decodes, paints and writes photo by photo; keeps a record of each."""
+    """Paints photos and keeps a record of each."""
 
     console: Console
     """Says what happens."""
     style: Style
     """The verified style, with its adapter."""
-    xi: int | None
-    """Rows that the style takes; as trained if none (M-25)."""
-    strength: float
-    """Share of the style in these rows, 0 to 1 (M-26)."""
-    width: int
-    """Rows over which the cut is blended."""
-    provenance: bool
-    """Whether pictures carry a note on bundle and settings (U-67)."""
+    reader: PhotoReader
+    """Finds the faces."""
+    controls: Controls
+    """How the styles are applied."""
+    options: Options
+    """What else is done."""
+    thumbs: dict[int, list[Pixels]] = field(default_factory=dict)
+    """Rows of the contact sheet by photo."""
 
-    def run(self, job: Job) -> Mapping[str, object]:
-        """Paint every photo and return the result of the command.
+    @cached_property
+    def nets(self) -> PerceptualNets:
+        """The networks that refining trains with."""
+        return PerceptualNets.find()
+
+    @cached_property
+    def judge(self) -> FaceNet:
+        """The network that scores likeness; no training used it."""
+        found = PerceptualNets.find(identity="casia-webface").face
+        if found is None:
+            raise MissingWeightsError("likeness cannot be scored without a face network", fix="leave out --scores")
+        return found
+
+    def run(self, job: Job, *, fresh: bool) -> Mapping[str, object]:
+        """Paint every photo, or those that an unfinished run left, and return the result of the command.
 
         Args:
-            job: Photos, names and seeds.
+            job: Photos, names and styles.
+            fresh: Start anew where an unfinished run is.
 
         Raises:
-            ConfigError: ``xi`` is larger than the style was trained for.
-            DataError: None of the photos can be read; nothing was written.
-            ItemsFailedError: Some photos cannot be read; the others were painted.
+            ConfigError: A setting does not fit the style, or an unfinished run had others.
+            DataError: None of the photos can be used; nothing was written.
+            InterruptedRunError: A signal asked for a stop; the same command goes on.
+            ItemsFailedError: Some photos cannot be used; the others were painted.
+            StorageError: A picture cannot be written.
         """
-        self._check()
-        records: list[Record] = []
-        rows: Rows = []
-        for start in range(0, len(job.photos), _BATCH):
-            chunk = range(start, min(start + _BATCH, len(job.photos)))
-            records += self._chunk(job, chunk, rows)
-            self.console.note(f"{len(records)} of {len(job.photos)} photos")
-        if not rows:
-            raise DataError("none of the photos can be read", why=_reasons(records), fix="check the files")
-        self._sheet(job, rows)
-        write_records(job.results, records)
-        return self._report(job, records)
+        self.controls.check(self.style.loaded.network.style_rows)
+        rows = self.style.rows(job.styles, self.controls)
+        if self.options.scores:
+            self.judge  # noqa: B018 - a missing network is told before any work
+        with Journal(job.journal, self._settings(job), fresh=fresh) as journal:
+            records = self._finished(job, journal)
+            with StopRequest() as stop:
+                for index, record in self._written(job, rows, set(records), stop):
+                    records[index] = record
+                    if record.outputs:
+                        journal.add(record)
+            if len(records) < len(job.photos):
+                done = sum(bool(record.outputs) for record in records.values())
+                raise InterruptedRunError("stopped", why=f"{done} of {len(job.photos)} photos are painted")
+            return self._finish(job, [records[index] for index in range(len(job.photos))], journal)
 
-    def _check(self) -> None:
-        trained = self.style.loaded.network.style_rows
-        if self.xi is not None and self.xi > trained:
-            raise ConfigError(
-                f"this style was trained for at most {trained} rows (M-25)", expected=f"0 to {trained}",
-                got=str(self.xi), fix=f"choose --xi {trained} or less",
-            )  # fmt: skip
+    def _settings(self, job: Job) -> Mapping[str, object]:
+        """Return all that decides the pictures (U-35)."""
+        options = asdict(self.options) | {"crops": job.crops, "faces": self.reader.faces, "align": self.reader.align}
+        return {
+            "bundle": self.style.loaded.digest, "adapter": self.style.adapter, "controls": asdict(self.controls),
+            "styles": [style.identity for style in job.styles], "options": options,
+        }  # fmt: skip
 
-    def _chunk(self, job: Job, chunk: range, rows: Rows) -> Iterator[Record]:
+    def _finished(self, job: Job, journal: Journal) -> dict[int, Record]:
+        """Return what an unfinished run left whole."""
+        records = {}
+        for index, photo in enumerate(job.photos):
+            record = journal.finished(photo.name, job.stems[index], job.out)
+            if record is not None:
+                records[index] = record
+                journal.add(record)
+        if records:
+            self.console.note(f"going on: {len(records)} of {len(job.photos)} photos are painted")
+        return records
 
-        pixels: dict[int, Pixels] = {}
-        failed: dict[int, str] = {}
-        for index in chunk:
-            photo = job.photos[index]
-            try:
-                picture = read_picture(photo.read(), name=photo.name)
-            except (DataError, OSError) as error:
-                failed[index] = getattr(error, "why", "") or str(error)
-                self.console.warn(f"{photo.name} left out: {failed[index]}")
-            else:
-                pixels[index] = fit_square(picture.pixels, self.style.resolution)
-        painted = self._paint(pixels, job.seeds)
-        for index in chunk:
-            name = job.photos[index].name
-            if index in failed:
-                yield Record(photo=name, status="failed", reason=failed[index])
-                continue
-            self._write(job, index, painted[index])
-            if len(rows) < _SHEET_ROWS:
-                rows.append((name, [pixels[index], *painted[index]]))
-            yield Record(photo=name, status="written", outputs=job.names[index], seeds=job.seeds)
+    # Reading ------------------------------------------------------------------
 
-    def _paint(self, pixels: Mapping[int, Pixels], seeds: Sequence[int]) -> dict[int, list[Pixels]]:
+    def _written(self, job: Job, rows: Tensor, done: set[int], stop: StopRequest) -> Iterator[Written]:
+        """Yield the record of every photo that is not done, once its pictures are on disk."""
+        waiting: deque[Future[Written]] = deque()
+        with ThreadPoolExecutor(2) as pool:
+            for batch in self._batches(job, done, stop, pool):
+                for index, failed in ((index, found) for index, found in batch if isinstance(found, Record)):
+                    yield index, failed
+                for painted in self._paint([(i, p) for i, p in batch if isinstance(p, ReadPhoto)], rows):
+                    waiting.append(pool.submit(self._write, job, painted))
+                    while len(waiting) > _BEHIND or _held(painted.photo, waiting) > _PIXELS:
+                        yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
-        if not pixels:
-            return {}
-        stack = torch.from_numpy(np.stack(list(pixels.values())).transpose(0, 3, 1, 2).copy())  # [B, 3, R, R]
-        photos = ImageSet.of(stack, [str(index) for index in pixels]).batch(range(len(pixels)))
-        painted = self.style.stylize(photos, seeds=seeds, xi=self.xi, strength=self.strength, width=self.width)
-        pictures = to_uint8(painted.transpose(0, 1))  # [B, S, R, R, 3]
-        return {index: list(row) for index, row in zip(pixels, pictures, strict=True)}
+    def _batches(
+        self, job: Job, done: set[int], stop: StopRequest, pool: ThreadPoolExecutor
+    ) -> Iterator[list[tuple[int, ReadPhoto | Record]]]:
+        """Yield photos with their faces, as many as are painted together; a record for what cannot be used."""
+        left = iter([index for index in range(len(job.photos)) if index not in done])
+        ahead: deque[tuple[int, Future[Picture]]] = deque()
+        batch: list[tuple[int, ReadPhoto | Record]] = []
+        faces = pixels = 0
+        while not stop.requested:
+            while len(ahead) < _AHEAD and (index := next(left, None)) is not None:
+                ahead.append((index, pool.submit(_decode, job.photos[index])))
+            if not ahead:
+                break
+            index, picture = ahead.popleft()
+            found = self._find(job.photos[index].name, picture)
+            batch.append((index, found))
+            if isinstance(found, ReadPhoto):
+                faces, pixels = faces + len(found.crops), pixels + found.picture.pixels.size // 3
+            if faces >= _BATCH or pixels >= _PIXELS:
+                yield batch
+                batch, faces, pixels = [], 0, 0
+                self.console.note(f"{index + 1} of {len(job.photos)} photos")
+        yield batch
 
-    def _write(self, job: Job, index: int, pictures: Sequence[Pixels]) -> None:
+    def _find(self, name: str, picture: "Future[Picture]") -> ReadPhoto | Record:
+        try:
+            photo = self.reader.find(picture.result(), name=name)
+        except (DataError, OSError) as error:
+            reason = getattr(error, "why", "") or str(error)
+            self.console.warn(f"{name} left out: {reason}")
+            return Record(photo=name, status="failed", reason=reason)
+        for remark in (*photo.skipped, *photo.remarks):
+            self.console.warn(f"{name}: {remark}")
+        return photo
 
-        for name, seed, picture in zip(job.names[index], job.seeds, pictures, strict=True):
-            save_png(picture, job.out / name, text=self._note(seed))
+    # Painting -----------------------------------------------------------------
 
-    def _note(self, seed: int) -> dict[str, str]:
+    def _paint(self, photos: Sequence[tuple[int, ReadPhoto]], rows: Tensor) -> Iterator[_Painted]:
+        if not photos:
+            return
+        faces = faces_of(photo for _, photo in photos)  # [B, 3, R, R]
+        notes: list[dict[str, object]] = [{} for _ in faces]
+        if self.options.refine:
+            painted = torch.cat([self._refined(face[None], rows, note) for face, note in zip(faces, notes, strict=True)], 1)
+        else:
+            painted = self.style.paint(faces, rows, self.controls)
+        pixels, start = to_uint8(painted), 0  # [S, B, R, R, 3]
+        for index, photo in photos:
+            part = slice(start, start + len(photo.crops))
+            if self.options.scores:
+                scores = [similarity(self.judge, photo.crops, own) for own in pixels[:, part]]
+                for note, *likeness in zip(notes[part], *scores, strict=True):
+                    note["likeness"] = [round(value, 4) for value in likeness]
+            yield _Painted(index=index, photo=photo, faces=pixels[:, part], notes=notes[part])
+            start = part.stop
+
+    def _refined(self, face: Tensor, rows: Tensor, note: dict[str, object]) -> Tensor:
+        """Adapt to one face and paint it, float32 [S, 1, 3, R, R]; the losses go into ``note``."""
+        done = self.style.refined(face, steps=self.options.refine, seed=self.options.seed, nets=self.nets)
+        note["loss"] = [round(done.first_loss, 4), round(done.last_loss, 4)]
+        return done.style.paint(face, rows, self.controls)
+
+    # Writing ------------------------------------------------------------------
+
+    def _write(self, job: Job, painted: _Painted) -> Written:
+        """Put the faces back, write every style, and return the record; runs in a thread of its own."""
+        photo, index = painted.photo, painted.index
+        names = job.names(index, photo.numbers)
+        shown = [_thumb(photo.picture.pixels, self._sheet_side(photo))]
+        for style, own, faces in zip(job.styles, names, painted.faces, strict=True):
+            whole = photo.put_back(list(faces))
+            for name, pixels in zip(own, faces if job.crops else [whole], strict=True):
+                self._save(job.out / name, pixels, photo.picture if pixels is whole else None, style.mark)
+            shown.append(_thumb(whole, self._sheet_side(photo)))
+        self.thumbs[index] = shown
+        return index, Record(
+            photo=job.photos[index].name, status="written", outputs=tuple(name for own in names for name in own),
+            styles=tuple(style.mark for style in job.styles), skipped=photo.skipped, remarks=photo.remarks,
+            faces=tuple(_located(photo, at) | note for at, note in enumerate(painted.notes)),
+        )  # fmt: skip
+
+    def _save(self, path: Path, pixels: Pixels, picture: Picture | None, mark: str) -> None:
+        """Write a picture; what belongs to the photo besides its pixels fits a whole photo only."""
+        whole = picture is not None and pixels.shape == picture.pixels.shape
+        save_picture(
+            pixels, path, alpha=picture.alpha if picture and whole else None,
+            metadata=picture.metadata if picture and self.options.keep_metadata else None, text=self._note(mark),
+        )  # fmt: skip
+
+    def _note(self, mark: str) -> dict[str, str]:
         """Return the provenance note: no path, no time (U-67)."""
-        if not self.provenance:
+        if not self.options.provenance:
             return {}
-
         note = {
-            "bundle": self.style.loaded.digest, "seed": seed, "xi": self.xi, "strength": self.strength,
-            "width": self.width, "version": version("modify-fl"),
+            "bundle": self.style.loaded.digest, "style": mark, **asdict(self.controls), "refine": self.options.refine,
+            "version": version("modify-fl"),
         }  # fmt: skip
         return {"modify-fl": json.dumps(note, sort_keys=True)}
 
-    def _sheet(self, job: Job, rows: Sequence[tuple[str, list[Pixels]]]) -> None:
+    def _sheet_side(self, photo: ReadPhoto) -> int:
+        return _SHEET_SIDE if photo.alignments else self.style.resolution
 
-        columns = ["photo", *(f"seed {seed}" for seed in job.seeds)]
-        sheet = contact_sheet([row for _, row in rows], columns=columns, names=[name for name, _ in rows])
-        save_png(np.asarray(sheet), job.sheet)
+    # The end ------------------------------------------------------------------
+
+    def _finish(self, job: Job, records: Sequence[Record], journal: Journal) -> Mapping[str, object]:
+        if not any(record.outputs for record in records):
+            raise DataError("none of the photos can be used", why=_reasons(records), fix="look at the files")
+        self._sheet(job, records)
+        write_records(job.results, records)
+        journal.complete()
+        return self._report(job, records)
+
+    def _sheet(self, job: Job, records: Sequence[Record]) -> None:
+        first = [index for index, record in enumerate(records) if record.outputs][:_SHEET_ROWS]
+        rows = [self.thumbs.get(index) or self._thumbs_on_disk(job, index, records[index]) for index in first]
+        side = max(row[0].shape[0] for row in rows)
+        rows = [[_thumb(picture, side) for picture in row] for row in rows]
+        columns, names = ["photo", *(style.mark for style in job.styles)], [job.photos[index].name for index in first]
+        save_picture(np.asarray(contact_sheet(rows, columns=columns, names=names)), job.sheet)
+
+    def _thumbs_on_disk(self, job: Job, index: int, record: Record) -> list[Pixels]:
+        """Return the row of a photo that an earlier call painted."""
+        outputs = record.outputs[:: len(record.outputs) // len(job.styles)]
+        pictures = [_decode(job.photos[index]), *(read_picture(job.out / name) for name in outputs)]
+        side = _SHEET_SIDE if self.reader.align else self.style.resolution
+        return [_thumb(picture.pixels, side) for picture in pictures]
 
     def _report(self, job: Job, records: Sequence[Record]) -> Mapping[str, object]:
         written = sum(len(record.outputs) for record in records)
-        failed = [record for record in records if record.status == "failed"]
+        failed = [record for record in records if not record.outputs]
         self.console.say(f"wrote {written} pictures of {len(records) - len(failed)} photos to {job.out}")
         self.console.say(f"contact sheet  {job.sheet}")
         if len(records) - len(failed) > _SHEET_ROWS:
             self.console.say(f"it shows the first {_SHEET_ROWS} photos")
         result = {
             "out": job.out, "contact_sheet": job.sheet, "results": job.results, "photos": len(records),
-            "pictures": written, "failed": [record.photo for record in failed], "seeds": list(job.seeds),
+            "pictures": written, "faces": sum(len(record.faces) for record in records),
+            "failed": [record.photo for record in failed], "styles": [style.mark for style in job.styles],
         }  # fmt: skip
         if failed:
             raise ItemsFailedError(
                 f"{len(failed)} of {len(records)} photos failed", why=_reasons(failed), result=result
             )
         return result
+
+
+def _decode(photo: Photo) -> Picture:
+    return read_picture(photo.read(), name=photo.name)
+
+
+def _held(last: ReadPhoto, waiting: Sequence[object]) -> int:
+    """Return about how many pixels wait to be written, as if all photos were as large as the last one."""
+    return 0 if len(waiting) < 2 else len(waiting) * last.picture.pixels.size // 3
+
+
+def _located(photo: ReadPhoto, at: int) -> dict[str, object]:
+    """Return where a face is and how it was found; nothing of a photo that is one aligned face."""
+    if not photo.faces:
+        return {}
+    face = photo.faces[at]
+    return {
+        "number": photo.numbers[at], "box": [round(value) for value in face.box], "size": round(face.size),
+        "found": face.path, "probability": round(face.probability, 4),
+    }  # fmt: skip
+
+
+def _thumb(pixels: Pixels, side: int) -> Pixels:
+    """Return a picture within a white square, uint8 [side, side, 3]."""
+    height, width = pixels.shape[:2]
+    if (height, width) == (side, side):
+        return pixels
+    share = side / max(height, width)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image = image.reduce(max(1, int(1 / share / 2))).resize(
+        (max(1, round(width * share)), max(1, round(height * share))), Image.Resampling.BICUBIC
+    )
+    page = Image.new("RGB", (side, side), "white")
+    page.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return np.asarray(page)
 
 
 def _reasons(records: Sequence[Record]) -> str:

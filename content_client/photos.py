@@ -1,39 +1,19 @@
-"""Photos in and pictures out: which files, under which names (U-45, U-65, U-66).
+"""Photos in: which files there are, each once (U-45, U-66).
 
-Rules this module keeps: every input has exactly one record, and the counts add
-up; one unreadable photo never ends a run; an output is named after its photo,
-relative sub-folders and full stem kept, and no two outputs share a name on any
-file system.
+Every input is counted: what cannot be read says so when it is read.
 """
 
-import json
+import glob
 import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
-from modify_fl.console import Console
 from modify_fl.datasets import open_pictures
 from modify_fl.errors import DataError
-from protocol.errors import StorageError
-from protocol.storage import atomic_writer
 
-__all__ = [
-    "SHEET",
-    "Job",
-    "Photo",
-    "Record",
-    "default_photos",
-    "open_photos",
-    "output_names",
-    "refuse_existing",
-    "write_records",
-]
-
-SHEET = "contact-sheet"
-"""Stem that outputs leave free for the contact sheet."""
+__all__ = ["Photo", "default_photos", "listed_photos", "open_photos"]
 
 _ARCHIVES = frozenset({".zip"})
 
@@ -46,58 +26,6 @@ class Photo:
     """Relative POSIX path in the folder it was found in; the file name of a single file."""
     read: Callable[[], bytes]
     """Returns the bytes of the file; raises ``DataError`` or ``OSError``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is to be painted, and under which names."""
-
-    photos: Sequence[Photo]
-    """The inputs."""
-    names: Sequence[tuple[str, ...]]
-    """Outputs of each photo, one per seed, relative to ``out``."""
-    seeds: tuple[int, ...]
-    """One style each."""
-    out: Path
-    """Folder of the results."""
-
-    @property
-    def sheet(self) -> Path:
-        """The contact sheet."""
-        return self.out / f"{SHEET}.png"
-
-    @property
-    def results(self) -> Path:
-        """One line per photo."""
-        return self.out / "results.jsonl"
-
-    def paths(self) -> Iterator[Path]:
-        """Yield everything that will be written."""
-        yield from (self.out / name for names in self.names for name in names)
-        yield from (self.sheet, self.results)
-
-    def plan(self, console: Console) -> Mapping[str, object]:
-        """Say what would be done, and return it (U-34)."""
-        count = len(self.photos) * len(self.seeds)
-        what = f"{len(self.photos)} photos in {len(self.seeds)} styles"
-        console.say(f"would paint {what}: {count} pictures in {self.out}")
-        return {"photos": len(self.photos), "styles": len(self.seeds), "pictures": count, "out": self.out}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What became of one input: one line of ``results.jsonl`` (U-66)."""
-
-    photo: str
-    """Name of the input."""
-    status: str
-    """``written`` or ``failed``."""
-    reason: str = ""
-    """Why it failed, or a remark."""
-    outputs: tuple[str, ...] = ()
-    """Names of the pictures, relative to the folder of the results."""
-    seeds: tuple[int, ...] = ()
-    """Seed of each picture."""
 
 
 def default_photos() -> Path:
@@ -127,7 +55,7 @@ def open_photos(sources: Sequence[Path], stack: ExitStack) -> list[Photo]:
     """
     photos: list[Photo] = []
     seen: set[Path] = set()
-    for source in sources:
+    for source in (found for named in sources for found in _expanded(named)):
         place = source.resolve()
         if place in seen:
             continue
@@ -143,6 +71,33 @@ def open_photos(sources: Sequence[Path], stack: ExitStack) -> list[Photo]:
     return photos
 
 
+def _expanded(source: Path) -> list[Path]:
+    """Return the files that a pattern such as ``holiday/*.jpg`` stands for; a path that exists is no pattern."""
+    if not glob.has_magic(str(source)) or os.path.lexists(source):
+        return [source]
+    found = sorted(Path(place) for place in glob.glob(str(source), recursive=True))  # noqa: PTH207 - absolute patterns too
+    if not found:
+        raise DataError(f"nothing matches {source}", fix="check the pattern")
+    return found
+
+
+def listed_photos(path: Path) -> list[Path]:
+    """Return the photos that a text file names, one a line; relative ones start at the file's folder.
+
+    Raises:
+        DataError: It cannot be read, or names nothing.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error.strerror).lower()
+        raise DataError(f"cannot read the list {path}", why=why, fix="check the path") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError(f"the list {path} names no photo", fix="write one path a line")
+    return [path.parent / name for name in names]
+
+
 def _refusal(name: str, why: str) -> Callable[[], bytes]:
     """Return a reader that says why this entry of an archive is not read, so that it is counted (U-66)."""
 
@@ -150,65 +105,3 @@ def _refusal(name: str, why: str) -> Callable[[], bytes]:
         raise DataError(f"cannot read {name}", why=why, fix="take it out of the archive")
 
     return read
-
-
-def output_names(names: Sequence[str], seeds: Sequence[int], *, suffix: str = ".png") -> list[tuple[str, ...]]:
-    """Name the outputs of each photo (U-65).
-
-    Args:
-        names: Names of the photos.
-        seeds: Seeds of the styles; one seed adds nothing to the name, several add ``-s<seed>``.
-        suffix: Of the outputs.
-
-    Returns:
-        For each photo one relative POSIX path per seed; ``a.b.jpeg`` becomes
-        ``a.b.png``, and two photos ``a.jpg`` and ``a.webp`` become
-        ``a.jpg.png`` and ``a.webp.png``.
-    """
-    marks = [f"-s{seed}" for seed in seeds] if len(seeds) > 1 else [""]
-    return [tuple(f"{stem}{mark}{suffix}" for mark in marks) for stem in _stems(names)]
-
-
-def _stems(names: Sequence[str]) -> list[str]:
-    short = [str(PurePosixPath(name).with_suffix("")) for name in names]
-    count = Counter(stem.casefold() for stem in short)
-    taken = {SHEET}
-    stems: list[str] = []
-    for name, stem in zip(names, short, strict=True):
-        wanted = stem if count[stem.casefold()] == 1 else name
-        stems.append(_free(wanted, taken))
-    return stems
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    stem, number = wanted, 2
-    while stem.casefold() in taken:
-        stem, number = f"{wanted}-{number}", number + 1
-    taken.add(stem.casefold())
-    return stem
-
-
-def refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
-    """Stop before any work where a result would replace a file (U-40).
-
-    Raises:
-        StorageError: A path exists and ``overwrite`` was not given.
-    """
-    existing = [] if overwrite else [path for path in paths if os.path.lexists(path)]
-    if existing:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise StorageError(
-            f"{existing[0]}{more} exist{'s' if len(existing) == 1 else ''}",
-            why="results are never replaced silently", fix="choose another --out, or add --overwrite",
-        )  # fmt: skip
-
-
-def write_records(path: Path, records: Sequence[Record]) -> None:
-    """Write ``results.jsonl``, whole or not at all.
-
-    Raises:
-        StorageError: The file cannot be written.
-    """
-    with atomic_writer(path, overwrite=True) as stream:
-        for record in records:
-            stream.write(json.dumps(asdict(record), ensure_ascii=False).encode() + b"\n")

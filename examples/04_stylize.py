@@ -18,6 +18,7 @@ from modify_fl.faces.decode import save_png
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.sheet import contact_sheet
 from modify_fl.style import Style
+from modify_fl.styles import seeded
 from modify_fl.training.runtime import resolve
 from modify_fl.training.stylization import adapt_to_photo
 from protocol.provider import read_provider_key
@@ -36,7 +37,7 @@ def main(folder: Path) -> None:
     print(f"loss {adapted.first_loss:.3f} before, {adapted.last_loss:.3f} after")
     rows = []
     for painter in (style, style.with_encoder(adapted.encoder)):
-        pictures = [photo[0], painter.reconstruct(photo)[0], *painter.stylize(photo, seeds=(1, 2, 3))[:, 0]]
+        pictures = [photo[0], painter.reconstruct(photo)[0], *painter.paint(photo, seeded((1, 2, 3)))[:, 0]]
         rows.append([to_uint8(picture) for picture in pictures])
     sheet = contact_sheet(rows, columns=["photo", "xi 0", "z 1", "z 2", "z 3"], names=["before", "after"])
     save_png(np.asarray(sheet), folder / "sheet.png")

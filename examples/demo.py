@@ -84,11 +84,11 @@ def main() -> int:
     story.run("content-client", "trust", "add", "keys/studio.mdfykey", "--fingerprint", _fingerprint(folder))
     story.run("content-client", "verify", "style.mdfy")
     story.run(
-        "content-client", "adapt", "--bundle", "style.mdfy", "--photos", photos, "--out", "photos.mdfa",
+        "content-client", "adapt", "--no-align", "--bundle", "style.mdfy", "--photos", photos, "--out", "photos.mdfa",
         "--budget", f"{max(2, seconds // 5)}s", *(_ONE_CORE if options.tiny else ()),
     )  # fmt: skip
     story.run(
-        "content-client", "stylize", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", *new_photos,
+        "content-client", "stylize", "--no-align", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", *new_photos,
         "--styles", "4", "--seed", "1", "--out", "out",
     )  # fmt: skip
     page = folder / "index.html"

@@ -25,7 +25,9 @@ from modify_fl import streams
 from modify_fl.data_files import PixelFile, PixelWriter, listing_digest, memory_limit
 from modify_fl.datasets import PictureFiles, open_pictures
 from modify_fl.errors import ConfigError, DataError, ShapeError
-from modify_fl.faces.decode import fit_square, read_picture
+from modify_fl.faces.align import template_digest
+from modify_fl.faces.decode import read_picture
+from modify_fl.photo import PhotoReader
 from modify_fl.synthetic import Look, draw_faces
 
 __all__ = [
@@ -162,6 +164,7 @@ def load_images(
     look: Look = "photo",
     limit: int | None = None,
     in_memory: int | None = None,
+    align: bool = False,
 ) -> ImageSet:
     """Load a folder, a ZIP file or a named data set.
 
@@ -176,6 +179,8 @@ def load_images(
         look: What ``synthetic`` draws; without meaning for other sources.
         limit: Load the first so many only; of ``synthetic``, draw so many.
         in_memory: Most bytes of pixels to keep in memory; a quarter of this machine's when omitted.
+        align: Find the largest face of each picture and align it (U-62); a picture
+            without a face is left out. Without, a picture is one aligned face.
 
     Raises:
         ConfigError: ``limit`` or ``resolution`` is below 1, or the pictures fail M-1.
@@ -189,7 +194,8 @@ def load_images(
         images = _draw(look, resolution, SYNTHETIC_COUNT if limit is None else limit)
     else:
         with open_pictures(source, data_root=data_root) as files:
-            images = _load(files, resolution, limit, memory_limit() if in_memory is None else in_memory)
+            reader = PhotoReader(resolution=resolution, faces="largest", align=align)
+            images = _load(files, reader, limit, memory_limit() if in_memory is None else in_memory)
     check_range(images)
     return images
 
@@ -286,25 +292,26 @@ def _draw(look: Look, resolution: int, count: int) -> ImageSet:
     return ImageSet.of(images, [f"{look}-{index:05d}.png" for index in range(count)])
 
 
-def _load(files: PictureFiles, resolution: int, limit: int | None, in_memory: int) -> ImageSet:
-    wanted = files.names[:limit]
+def _load(files: PictureFiles, reader: PhotoReader, limit: int | None, in_memory: int) -> ImageSet:
+    wanted, resolution = files.names[:limit], reader.resolution
     if 3 * resolution**2 * len(wanted) > in_memory:
-        return _load_mapped(files, wanted, resolution)
+        return _load_mapped(files, wanted, reader)
     pixels = np.empty((len(wanted), 3, resolution, resolution), np.uint8)
     report = _Report(skipped=list(files.rejected))
-    for index, picture in enumerate(_decoded(files, wanted, resolution, report)):
+    for index, picture in enumerate(_decoded(files, wanted, reader, report)):
         pixels[index] = picture
     images = torch.from_numpy(pixels[: len(report.names)])
     return ImageSet.of(images, report.names, skipped=report.skipped, notes=report.notes)
 
 
-def _load_mapped(files: PictureFiles, wanted: Sequence[str], resolution: int) -> ImageSet:
+def _load_mapped(files: PictureFiles, wanted: Sequence[str], reader: PhotoReader) -> ImageSet:
     """Decode into a file, or find the file of an earlier call; either way no set lies in memory."""
-    file = PixelFile(listing_digest(files, wanted, resolution))
+    resolution = reader.resolution
+    file = PixelFile(listing_digest(files, wanted, resolution, template_digest() if reader.align else ""))
     known = file.find()
     if known is None:
         with file.making() as writer:
-            _write(writer, files, wanted, resolution)
+            _write(writer, files, wanted, reader)
         known = file.find()
     if known is None:
         raise DataError(f"cannot keep the decoded pictures of {files.title}", why="their file vanished")
@@ -315,9 +322,9 @@ def _load_mapped(files: PictureFiles, wanted: Sequence[str], resolution: int) ->
     )  # fmt: skip
 
 
-def _write(writer: PixelWriter, files: PictureFiles, wanted: Sequence[str], resolution: int) -> None:
-    report, digest = _Report(skipped=list(files.rejected)), hashlib.sha256(f"{resolution}\n".encode())
-    for picture in _decoded(files, wanted, resolution, report):
+def _write(writer: PixelWriter, files: PictureFiles, wanted: Sequence[str], reader: PhotoReader) -> None:
+    report, digest = _Report(skipped=list(files.rejected)), hashlib.sha256(f"{reader.resolution}\n".encode())
+    for picture in _decoded(files, wanted, reader, report):
         digest.update(picture.tobytes())
         writer.add(picture)
     known = {"names": report.names, "skipped": report.skipped, "notes": report.notes}
@@ -334,26 +341,36 @@ class _Report:
 
 
 def _decoded(
-    files: PictureFiles, wanted: Sequence[str], resolution: int, report: _Report
+    files: PictureFiles, wanted: Sequence[str], reader: PhotoReader, report: _Report
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield every readable picture, uint8 [3, R, R]; fill in ``report``."""
-    total = len(wanted) + len(report.skipped)
+    unreadable = len(report.skipped)
+    total = len(wanted) + unreadable
     for name in wanted:
         try:
             picture = read_picture(files.read(name), name=name)
         except DataError as error:
             report.skipped.append((name, error.why or error.what))
             # Going on would be in vain: the share can only grow.
-            _stop_if_too_many(files.title, report.skipped, total)
+            unreadable += 1
+            _stop_if_too_many(files.title, report.skipped, unreadable, total)
             continue
-        report.notes += [(name, note) for note in picture.notes]
+        try:
+            photo = reader.find(picture, name=name)
+        except DataError as error:  # a photo without a face is no reason to distrust the folder
+            report.skipped.append((name, error.why or error.what))
+            continue
+        report.notes += [(name, note) for note in photo.remarks]
         report.names.append(name)
-        yield fit_square(picture.pixels, resolution).transpose(2, 0, 1)
-    _stop_if_too_many(files.title, report.skipped, total)
+        yield photo.crops[0].transpose(2, 0, 1)
+    _stop_if_too_many(files.title, report.skipped, unreadable, total)
+    if wanted and not report.names:
+        first = "; ".join(f"{name}: {why}" for name, why in report.skipped[:_NAMED_FIRST])
+        raise DataError(f"none of the pictures in {files.title} can be used", why=first, fix="look at the pictures")
 
 
-def _stop_if_too_many(title: str, skipped: Sequence[tuple[str, str]], total: int) -> None:
-    if len(skipped) <= total * _UNREADABLE_SHARE:
+def _stop_if_too_many(title: str, skipped: Sequence[tuple[str, str]], unreadable: int, total: int) -> None:
+    if unreadable <= total * _UNREADABLE_SHARE:
         return
     first = "; ".join(f"{name}: {why}" for name, why in skipped[:_NAMED_FIRST])
     raise DataError(

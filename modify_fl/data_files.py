@@ -53,12 +53,14 @@ def memory_limit() -> int:
     return int(most * _MEMORY_SHARE)
 
 
-def listing_digest(files: PictureFiles, names: Iterable[str], resolution: int) -> str:
+def listing_digest(files: PictureFiles, names: Iterable[str], resolution: int, template: str = "") -> str:
     """Return a SHA-256 over what decides the pixels: format, resolution, and each file's name, size and time.
+
+    ``template`` is the digest of the template that faces are aligned to, empty where they are not.
 
     A file inside an archive counts by the size and the time of the archive.
     """
-    digest = hashlib.sha256(f"{_FORMAT}\n{resolution}\n{files.title}\n{files.rejected}\n".encode())
+    digest = hashlib.sha256(f"{_FORMAT}\n{resolution}\n{files.title}\n{files.rejected}\n{template}".encode())
     archive = Path(files.title)
     whole = _stamp(archive.stat()) if archive.is_file() else ""
     for name in names:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 import typer
 
 from content_client.identity import own_identity
-from content_client.photos import default_photos, refuse_existing
+from content_client.photos import default_photos
+from content_client.results import refuse_existing
 from modify_fl.config import PRESETS, Budget, Precision, Runtime, StylizationConfig, preset
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
@@ -60,6 +61,9 @@ def adapt(
         str,
         typer.Option("--mode", metavar="MODE", help="offline: shuffled; online: in order; test-time: one photo each."),
     ] = "offline",
+    no_align: Annotated[
+        bool, typer.Option("--no-align", help="Photos are aligned faces already: take the central square.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="PATH", help="Adapter; a folder in test-time mode.", show_default="PHOTOS.mdfa"),
@@ -94,6 +98,7 @@ def adapt(
 ) -> int:
     """Adapt the encoder of a style to your photos.
 
+    Of every photo the largest face is found and aligned; photos without a face are left out and named.
     The modes offline and online write an adapter (.mdfa), signed by a key that
     is made for this machine at first use. Test-time mode writes one picture per
     photo and forgets what it learnt, unless told to keep it.
@@ -122,7 +127,7 @@ def adapt(
 
         from content_client.adaptation import Adaptation, adapt_encoder, adapt_photos, load, measure
 
-        style, images = load(bundle, source, console, identity=own, record=not dry_run)
+        style, images = load(bundle, source, console, identity=own, record=not dry_run, align=not no_align)
         task = Adaptation(
             style=style, bundle=bundle, photos=images, config=config, seed=seed, runtime=runtime, require=require,
             out=target, overwrite=overwrite,

@@ -83,7 +83,7 @@ class StyleModel(nn.Module):
     def __init__(self, config: NetworkConfig, *, seed: int = 0) -> None:
         """Draw weights from torch's current random state, and D's fixed noise from ``seed``."""
         super().__init__()
-        self.n_styles, self.split = config.n_styles, config.split
+        self.resolution, self.n_styles, self.split = config.resolution, config.n_styles, config.split
         self.generator = Generator(config, seed=seed)
         self.encoder: nn.Module = build_encoder(config)
         self.offset = StyleOffset(config)

@@ -16,6 +16,7 @@ from modify_fl.errors import ConfigError
 from modify_fl.metrics.figures import FILTER
 from modify_fl.metrics.instruments import Instruments
 from modify_fl.style import Style, own_styles
+from modify_fl.styles import Controls, seeded
 from protocol.schema import encode
 
 __all__ = ["Evaluation", "record"]
@@ -79,7 +80,7 @@ class Evaluation:
             uint8 [B, S, R, R, 3].
         """
         seeds = [own_styles(index, self.seeds) for index in indices]
-        return to_uint8(self.style.stylize_each(self.photos.batch(indices), seeds=seeds, xi=self.xi))
+        return to_uint8(self.style.paint_each(self.photos.batch(indices), seeds=seeds, xi=self.xi))
 
     def paint(self, indices: list[int], seeds: tuple[int, ...]) -> Pixels:
         """Return photos in some styles, as they would be saved.
@@ -91,7 +92,7 @@ class Evaluation:
         Returns:
             uint8 [B, S, R, R, 3].
         """
-        painted = self.style.stylize(self.photos.batch(indices), seeds=seeds, xi=self.xi)  # [S, B, 3, R, R]
+        painted = self.style.paint(self.photos.batch(indices), seeded(seeds), Controls(xi=self.xi))  # [S, B, 3, R, R]
         return to_uint8(painted.transpose(0, 1))
 
 

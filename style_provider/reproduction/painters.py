@@ -50,7 +50,7 @@ class StylePainter(Painter):
         """See ``Painter``."""
         photos = self.task.material.held_out.batch(indices)
         seeds = [own_styles(index, self.task.styles) for index in indices]
-        return to_uint8(self.style.stylize_each(photos, seeds=seeds, xi=self.xi))
+        return to_uint8(self.style.paint_each(photos, seeds=seeds, xi=self.xi))
 
     def plain(self, indices: Sequence[int]) -> Pixels:
         """See ``Painter``."""

@@ -141,7 +141,7 @@ class Trainings:
             style.loaded, photo, config=task.preset.stylization, seed=seed, compute=self._compute(), nets=task.nets
         )
         adapted = style.with_encoder(done.encoder)
-        painted = adapted.stylize_each(photo, seeds=[own_styles(index, task.styles)])[0]
+        painted = adapted.paint_each(photo, seeds=[own_styles(index, task.styles)])[0]
         found = {"painted": painted, "plain": adapted.reconstruct(photo)[0]}
         pictures = {name: torch.from_numpy(to_uint8(picture)) for name, picture in found.items()}
         return pictures | {"seconds": torch.tensor(done.adapted.summary.seconds)}

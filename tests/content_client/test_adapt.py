@@ -12,7 +12,7 @@ from protocol.verify import inspect_bundle
 
 
 def test_defaults_work_as_typed(desk: Path) -> None:
-    result = client("adapt", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK, cwd=desk)
+    result = client("adapt", "--no-align", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK, cwd=desk)
     assert result.code == 0, result.err
     manifest = inspect_bundle(desk / "photos.mdfa").manifest
     assert manifest.release == "local-only"
@@ -23,31 +23,31 @@ def test_defaults_work_as_typed(desk: Path) -> None:
 def test_photos_come_from_the_environment(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (desk / "photos").rename(desk / "mine")
     monkeypatch.setenv("MODIFY_PHOTOS", "mine")
-    result = client("adapt", "--bundle", "style.mdfy", "--dry-run", "--json", cwd=desk)
+    result = client("adapt", "--no-align", "--bundle", "style.mdfy", "--dry-run", "--json", cwd=desk)
     assert result.json["result"]["out"] == "mine.mdfa"
     assert not list(desk.glob("*.mdfa*"))
 
 
 def test_missing_photos_are_one_sentence(desk: Path) -> None:
     shutil.rmtree(desk / "photos")
-    result = client("adapt", "--bundle", "style.mdfy", cwd=desk)
+    result = client("adapt", "--no-align", "--bundle", "style.mdfy", cwd=desk)
     assert result.code == 10
     assert result.err.splitlines()[1].endswith("$MODIFY_PHOTOS is not set and there is no folder ./photos")
 
 
 @pytest.mark.parametrize("subset", ["heads", "lora", "all"])
 def test_an_adapter_of_every_subset_stylizes(desk: Path, subset: str) -> None:
-    words = ("adapt", "--bundle", "style.mdfy", "--budget", "2steps", "--subset", subset, *QUICK)
+    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--budget", "2steps", "--subset", subset, *QUICK)
     assert client(*words, cwd=desk).code == 0
     assert inspect_bundle(desk / "photos.mdfa").manifest.provenance.training.subset == subset
     painted = client(
-        "stylize", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", "photos/p0.png", "--out", "out", cwd=desk
+        "stylize", "--no-align", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", "photos/p0.png", "--out", "out", cwd=desk
     )
     assert painted.code == 0, painted.err
 
 
 def test_online_mode_writes_an_adapter(desk: Path) -> None:
-    words = ("adapt", "--bundle", "style.mdfy", "--mode", "online", "--budget", "3steps", "--out", "o.mdfa", *QUICK)
+    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--mode", "online", "--budget", "3steps", "--out", "o.mdfa", *QUICK)
     result = client(*words, "--json", cwd=desk)
     assert result.code == 0, result.err
     body = result.json["result"]
@@ -57,16 +57,16 @@ def test_online_mode_writes_an_adapter(desk: Path) -> None:
 def test_online_mode_shows_each_photo_after_its_step(desk: Path) -> None:
     # M-34: one picture per photo, made by the encoder as it was after this photo's step
     words = ("--bundle", "style.mdfy", "--mode", "online", "--budget", "2steps", "--pictures", "painted", *QUICK)
-    done = client("adapt", *words, cwd=desk)
+    done = client("adapt", "--no-align", *words, cwd=desk)
     assert done.code == 0, done.err
     assert sorted(p.name for p in (desk / "painted").iterdir()) == ["p0.png", "p1.png"]
-    refused = client("adapt", *words, "--mode", "offline", cwd=desk)
+    refused = client("adapt", "--no-align", *words, "--mode", "offline", cwd=desk)
     assert refused.code == 2
     assert "--pictures belongs to online mode" in refused.err
 
 
 def test_same_command_goes_on(desk: Path) -> None:
-    words = ("adapt", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK)
+    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK)
     assert client(*words, cwd=desk).code == 0
     assert client(*words, cwd=desk).code == 9  # the result exists
     again = client(*words, "--overwrite", cwd=desk)
@@ -77,7 +77,7 @@ def test_same_command_goes_on(desk: Path) -> None:
 
 
 def test_test_time_mode_writes_pictures_and_forgets(desk: Path) -> None:
-    words = ("adapt", "--bundle", "style.mdfy", "--mode", "test-time", "--set", "test_time_steps=2", *QUICK)
+    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--mode", "test-time", "--set", "test_time_steps=2", *QUICK)
     result = client(*words, cwd=desk)
     assert result.code == 0, result.err
     made = sorted(path.name for path in (desk / "photos-stylized").iterdir())
@@ -93,7 +93,7 @@ def test_test_time_mode_writes_pictures_and_forgets(desk: Path) -> None:
 def test_test_time_mode_reports_photos_it_cannot_read(desk: Path) -> None:
     draw_photos(desk / "photos", 21)
     (desk / "photos" / "broken.jpg").write_bytes(b"no picture")
-    words = ("adapt", "--bundle", "style.mdfy", "--mode", "test-time", "--set", "test_time_steps=1", *QUICK)
+    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--mode", "test-time", "--set", "test_time_steps=1", *QUICK)
     result = client(*words, "--out", "out", "--json", cwd=desk)
     assert result.code == 13
     records = [json.loads(line) for line in (desk / "out" / "results.jsonl").read_text().splitlines()]
@@ -116,25 +116,25 @@ def test_test_time_mode_reports_photos_it_cannot_read(desk: Path) -> None:
     ],
 )
 def test_everything_is_checked_before_training(words: tuple[str, ...], code: int, desk: Path) -> None:
-    result = client("adapt", "--bundle", "style.mdfy", *QUICK, *words, cwd=desk)
+    result = client("adapt", "--no-align", "--bundle", "style.mdfy", *QUICK, *words, cwd=desk)
     assert result.code == code, result.err
     assert not list(desk.glob("*.mdfa"))
 
 
 def test_config_is_shown(desk: Path) -> None:
-    result = client("adapt", "--bundle", "style.mdfy", "--show-config", "--subset", "all", cwd=desk)
+    result = client("adapt", "--no-align", "--bundle", "style.mdfy", "--show-config", "--subset", "all", cwd=desk)
     assert json.loads(result.out)["subset"] == "all"
 
 
 def test_plan_names_the_length_of_each_mode(desk: Path) -> None:
     for mode, length in (("offline", "1500 steps"), ("test-time", "50 steps for each photo")):
-        result = client("adapt", "--bundle", "style.mdfy", "--dry-run", "--mode", mode, "--json", cwd=desk)
+        result = client("adapt", "--no-align", "--bundle", "style.mdfy", "--dry-run", "--mode", mode, "--json", cwd=desk)
         assert result.json["result"]["length"] == length
 
 
 def test_plan_is_measured(desk: Path) -> None:
     # U-34, M-30: 1500 steps of 8 photos at the pace of a few real steps; a budget in photos is a number of steps.
-    words = ("adapt", "--bundle", "style.mdfy", "--dry-run", *QUICK)
+    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--dry-run", *QUICK)
     before = sorted(desk.rglob("*"))
     body = client(*words, "--json", cwd=desk).json["result"]
     assert (body["steps"], body["images_seen"]) == (1500, 12_000)
@@ -148,13 +148,13 @@ def test_plan_is_measured(desk: Path) -> None:
 def test_one_process_modes_refuse_several(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # M-56
     monkeypatch.setenv("WORLD_SIZE", "2")
-    result = client("adapt", "--bundle", "style.mdfy", "--mode", "test-time", cwd=desk)
+    result = client("adapt", "--no-align", "--bundle", "style.mdfy", "--mode", "test-time", cwd=desk)
     assert result.code == 2
     assert "the mode test-time is one process" in result.err
 
 
 def test_unknown_provider_is_refused_before_any_photo_is_read(studio: Path, tmp_path: Path) -> None:
-    result = client("adapt", "--bundle", studio / "style.mdfy", "--photos", "nowhere", cwd=tmp_path)
+    result = client("adapt", "--no-align", "--bundle", studio / "style.mdfy", "--photos", "nowhere", cwd=tmp_path)
     assert result.code == 5
     assert "content-client trust add" in result.err
 
@@ -165,7 +165,7 @@ def test_a_dry_run_leaves_no_trace_of_use(desk: Path) -> None:
         store = TrustStore.default()
         return sum(len(store.last_seen(provider)) for provider in store.providers())
 
-    words = ("adapt", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK)
+    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--budget", "2steps", *QUICK)
     assert client(*words, "--dry-run", cwd=desk).code == 0
     assert seen() == 0
     assert client(*words, cwd=desk).code == 0

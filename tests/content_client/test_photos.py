@@ -1,43 +1,14 @@
-"""Rules U-45, U-65, U-66: names of outputs, and which photos there are."""
+"""Rules U-45, U-66: which photos there are."""
 
 import zipfile
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from programs import draw_photos
 
-from content_client.photos import Record, default_photos, open_photos, output_names, refuse_existing, write_records
+from content_client.photos import default_photos, listed_photos, open_photos
 from modify_fl.errors import DataError
-from protocol.errors import StorageError
-
-
-@pytest.mark.parametrize(
-    ("names", "seeds", "expected"),
-    [
-        (["a.jpg"], [5], [("a.png",)]),
-        (["a.b.jpeg"], [1], [("a.b.png",)]),  # the full stem is kept
-        (["sub/a.jpg"], [1], [("sub/a.png",)]),  # and so are sub-folders
-        (["a.jpg", "a.webp"], [1], [("a.jpg.png",), ("a.webp.png",)]),  # the old suffix tells them apart
-        (["a.jpg", "A.png"], [1], [("a.jpg.png",), ("A.png.png",)]),  # also where case does not count
-        (["a.jpg", "a.jpg"], [1], [("a.jpg.png",), ("a.jpg-2.png",)]),  # of two folders
-        (["a.jpg"], [7, 8], [("a-s7.png", "a-s8.png")]),
-        (["contact-sheet.png"], [1], [("contact-sheet-2.png",)]),  # that name is taken
-    ],
-)
-def test_output_names(names: list[str], seeds: list[int], expected: list[tuple[str, ...]]) -> None:
-    assert output_names(names, seeds) == expected
-
-
-_NAMES = st.lists(st.from_regex(r"[aA](/[aA])?(-2)?(\.(jpg|png))?", fullmatch=True), min_size=1, max_size=8)
-
-
-@given(_NAMES, st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True))
-def test_no_two_outputs_share_a_name(names: list[str], seeds: list[int]) -> None:
-    outputs = [name.casefold() for group in output_names(names, seeds) for name in group]
-    assert len(set(outputs)) == len(names) * len(seeds)
 
 
 def test_default_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,21 +40,22 @@ def test_a_photo_that_is_not_there_stops_before_work(tmp_path: Path) -> None:
         open_photos([tmp_path / "missing.jpg"], stack)
 
 
-def test_existing_results_are_refused(tmp_path: Path) -> None:
-    one, two, three = (tmp_path / name for name in "abc")
-    refuse_existing([one, two], overwrite=False)
-    one.touch()
-    with pytest.raises(StorageError, match="a exists"):
-        refuse_existing([one, two], overwrite=False)
-    two.symlink_to(three)  # a dangling link is in the way too
-    with pytest.raises(StorageError, match=r"1 more exist$"):
-        refuse_existing([one, two, three], overwrite=False)
-    refuse_existing([one, two], overwrite=True)
+def test_patterns_find_photos_in_order_and_names_with_brackets_are_names(tmp_path: Path) -> None:
+    draw_photos(tmp_path, 2)
+    (tmp_path / "a[1].png").write_bytes((tmp_path / "p0.png").read_bytes())
+    with ExitStack() as stack:
+        assert [photo.name for photo in open_photos([tmp_path / "p*.png"], stack)] == ["p0.png", "p1.png"]
+        assert [photo.name for photo in open_photos([tmp_path / "a[1].png"], stack)] == ["a[1].png"]
+        with pytest.raises(DataError, match="nothing matches"):
+            open_photos([tmp_path / "*.jpg"], stack)
 
 
-def test_records_are_one_line_each(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    write_records(path, [Record(photo="ä.jpg", status="failed", reason="why"), Record(photo="b", status="written")])
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == '{"photo": "ä.jpg", "status": "failed", "reason": "why", "outputs": [], "seeds": []}'
-    assert len(lines) == 2
+def test_a_list_names_photos_from_its_own_folder(tmp_path: Path) -> None:
+    draw_photos(tmp_path / "in", 1)
+    (tmp_path / "list.txt").write_text("in/p0.png\n\n  in/p0.png  \n", encoding="utf-8-sig")
+    assert listed_photos(tmp_path / "list.txt") == [tmp_path / "in" / "p0.png"] * 2
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    for name, why in (("empty.txt", "names no photo"), ("bytes.txt", "cannot read"), ("none.txt", "cannot read")):
+        with pytest.raises(DataError, match=why):
+            listed_photos(tmp_path / name)

@@ -15,7 +15,7 @@ from protocol.trust import config_folder
 
 
 def _stylize(desk: Path, *words: str | Path) -> object:
-    return client("stylize", "--bundle", "style.mdfy", *words, "--threads", "1", "--json", cwd=desk)
+    return client("stylize", "--no-align", "--bundle", "style.mdfy", *words, "--threads", "1", "--json", cwd=desk)
 
 
 def _pixels(path: Path) -> np.ndarray:
@@ -24,7 +24,7 @@ def _pixels(path: Path) -> np.ndarray:
 
 
 def test_one_picture_per_photo_and_style(desk: Path) -> None:
-    result = client("stylize", "--bundle", "style.mdfy", "photos", "--styles", "3", "--seed", "4", "--out", "out",
+    result = client("stylize", "--no-align", "--bundle", "style.mdfy", "photos", "--styles", "3", "--seed", "4", "--out", "out",
                     "--threads", "1", cwd=desk)  # fmt: skip
     assert result.code == 0, result.err
     names = {f"p{photo}-s{seed}.png" for photo in (0, 1) for seed in (4, 5, 6)}
@@ -33,7 +33,7 @@ def test_one_picture_per_photo_and_style(desk: Path) -> None:
     records = [json.loads(line) for line in (desk / "out" / "results.jsonl").read_text().splitlines()]
     assert [record["photo"] for record in records] == ["p0.png", "p1.png"]
     assert records[0]["outputs"] == ["p0-s4.png", "p0-s5.png", "p0-s6.png"]
-    assert records[0]["seeds"] == [4, 5, 6]
+    assert records[0]["styles"] == ["s4", "s5", "s6"]
 
 
 def test_same_seed_same_picture(desk: Path) -> None:
@@ -61,7 +61,7 @@ def test_larger_xi_than_trained_is_refused(desk: Path) -> None:
 
 def test_adapter_is_used(desk: Path) -> None:
     words = ("--budget", "4steps", "--set", "learning_rate=0.002", "--subset", "all")
-    assert client("adapt", "--bundle", "style.mdfy", *words, *QUICK, cwd=desk).code == 0
+    assert client("adapt", "--no-align", "--bundle", "style.mdfy", *words, *QUICK, cwd=desk).code == 0
     assert _stylize(desk, "photos", "--out", "plain").code == 0
     assert _stylize(desk, "photos", "--adapter", "photos.mdfa", "--out", "adapted").code == 0
     assert (_pixels(desk / "plain" / "p0.png") != _pixels(desk / "adapted" / "p0.png")).any()
@@ -99,7 +99,9 @@ def test_provenance_names_no_path_and_no_time(words: tuple[str, ...], noted: boo
         text = dict(image.text)  # type: ignore[attr-defined]
     assert bool(text) is noted
     if noted:
-        assert sorted(json.loads(text["modify-fl"])) == ["bundle", "seed", "strength", "version", "width", "xi"]
+        assert sorted(json.loads(text["modify-fl"])) == [
+            "bundle", "preserve_color", "refine", "strength", "style", "truncation", "version", "width", "xi",
+        ]  # fmt: skip
 
 
 def test_dry_run_writes_nothing(desk: Path) -> None:
@@ -110,7 +112,7 @@ def test_dry_run_writes_nothing(desk: Path) -> None:
 
 def test_contact_sheet_shows_the_first_forty_photos(desk: Path) -> None:
     draw_photos(desk / "many", 41)
-    result = client("stylize", "--bundle", "style.mdfy", "many", "--out", "out", "--threads", "1", cwd=desk)
+    result = client("stylize", "--no-align", "--bundle", "style.mdfy", "many", "--out", "out", "--threads", "1", cwd=desk)
     assert result.code == 0
     assert "it shows the first 40 photos" in result.out
     # Rows of 32 + 4 + 14 pixels, a line of captions and a margin above.
@@ -123,17 +125,17 @@ def test_an_older_release_is_refused_once_a_newer_one_was_used(desk: Path, publi
     publish(desk / "old.mdfy", Usage(), id=name, sequence=1)
     publish(desk / "new.mdfy", Usage(), id=name, sequence=2)
     publish(desk / "other.mdfy", Usage(), id=name, sequence=2, version="2.0.1")
-    assert client("stylize", "photos", "--bundle", "old.mdfy", "--out", "a", cwd=desk).code == 0
-    assert client("stylize", "photos", "--bundle", "new.mdfy", "--out", "b", cwd=desk).code == 0
+    assert client("stylize", "--no-align", "photos", "--bundle", "old.mdfy", "--out", "a", cwd=desk).code == 0
+    assert client("stylize", "--no-align", "photos", "--bundle", "new.mdfy", "--out", "b", cwd=desk).code == 0
     for bundle, code in (("old.mdfy", "E_ROLLBACK"), ("other.mdfy", "E_EQUIVOCATION")):
-        refused = client("stylize", "photos", "--bundle", bundle, "--out", "c", "--json", cwd=desk)
+        refused = client("stylize", "--no-align", "photos", "--bundle", bundle, "--out", "c", "--json", cwd=desk)
         assert (refused.code, refused.json["error"]["code"]) == (6, code)
     assert not (desk / "c").exists()
 
 
 def test_terms_are_agreed_to_before_use(desk: Path, publish: Callable[..., str]) -> None:
     publish(desk / "t.mdfy", Usage(requires_acknowledgement=True))
-    words = ("stylize", "photos", "--bundle", "t.mdfy", "--out", "out")
+    words = ("stylize", "--no-align", "photos", "--bundle", "t.mdfy", "--out", "out")
     refused = client(*words, cwd=desk)
     assert refused.code == 6
     assert "content-client verify t.mdfy --accept-terms" in refused.err
@@ -143,7 +145,7 @@ def test_terms_are_agreed_to_before_use(desk: Path, publish: Callable[..., str])
 
 def test_a_lost_record_of_what_was_seen_is_told(desk: Path) -> None:
     # W_STATE_RESET
-    words = ("stylize", "photos", "--bundle", "style.mdfy", "--out")
+    words = ("stylize", "--no-align", "photos", "--bundle", "style.mdfy", "--out")
     assert client(*words, "a", cwd=desk).code == 0
     (config_folder() / "trust" / "state.json").unlink()
     done = client(*words, "b", cwd=desk)

@@ -142,14 +142,14 @@ def test_style_that_was_sent_to_you(desk: Path, publish: Publish) -> None:
     assert "1 recipient named by the provider" in shown.out
     assert "unverified" not in shown.out
     words = ("--photos", "photos", "--show-config")
-    assert client("adapt", "--bundle", "private.mdfy", *words, "--identity", key, cwd=desk).code == 0
-    made = client("stylize", "photos", "--bundle", "private.mdfy", "--out", "out", "--identity", key, cwd=desk)
+    assert client("adapt", "--no-align", "--bundle", "private.mdfy", *words, "--identity", key, cwd=desk).code == 0
+    made = client("stylize", "--no-align", "photos", "--bundle", "private.mdfy", "--out", "out", "--identity", key, cwd=desk)
     assert made.code == 0, made.err
 
 
 def test_style_that_was_sent_to_somebody_else(desk: Path, publish: Publish) -> None:
     publish(desk / "private.mdfy", Usage(), recipients=(generate_identity()[1],))
-    for words in (("verify",), ("inspect",), ("adapt", "--photos", "photos", "--bundle")):
+    for words in (("verify",), ("inspect",), ("adapt", "--no-align", "--photos", "photos", "--bundle")):
         refused = client(*words, "private.mdfy", "--json", cwd=desk)
         assert refused.code == 8
         assert refused.json["error"]["code"] == "E_NOT_RECIPIENT"

@@ -110,7 +110,7 @@ def trusting(studio: Path, tmp_path: Path) -> Path:
 def _refused(path: Path, cwd: Path) -> int:
     """Try to use a file; nothing may be written, and the reason is one sentence."""
     before = sorted(cwd.rglob("*"))
-    result = client("stylize", "--bundle", path, "photos", "--out", "out", "--threads", "1", cwd=cwd)
+    result = client("stylize", "--no-align", "--bundle", path, "photos", "--out", "out", "--threads", "1", cwd=cwd)
     assert sorted(cwd.rglob("*")) == before
     assert len([line for line in result.err.splitlines() if ": error: " in line]) == 1
     assert "Traceback" not in result.err
@@ -143,14 +143,14 @@ def test_unknown_signer_is_refused(studio: Path, tmp_path: Path) -> None:
 
 
 def test_adapter_is_refused_as_a_style_and_on_another_bundle(studio: Path, trusting: Path) -> None:
-    made = client("adapt", "--bundle", studio / "style.mdfy", "--budget", "1steps", *QUICK, cwd=trusting)
+    made = client("adapt", "--no-align", "--bundle", studio / "style.mdfy", "--budget", "1steps", *QUICK, cwd=trusting)
     assert made.code == 0, made.err
     assert _refused(trusting / "photos.mdfa", trusting) == 6
     shutil.copytree(studio / "keys", trusting / "keys")
     words = ("package", "--dataset", "synthetic", "--limit", "8", "--budget", "1steps", "--out", "other.mdfy")
     assert provider(*words, *TINY, *QUICK, cwd=trusting).code == 0
     result = client(
-        "stylize", "--bundle", "other.mdfy", "--adapter", "photos.mdfa", "photos", "--out", "o", cwd=trusting
+        "stylize", "--no-align", "--bundle", "other.mdfy", "--adapter", "photos.mdfa", "photos", "--out", "o", cwd=trusting
     )
     assert result.code == 6
     assert not (trusting / "o").exists()

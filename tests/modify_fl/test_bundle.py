@@ -16,6 +16,7 @@ from modify_fl.networks.discriminator import build_discriminator
 from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import NetRecord
 from modify_fl.style import Style
+from modify_fl.styles import Controls, seeded
 from protocol.encryption import Identity, encrypt_stream, generate_identity
 from protocol.errors import PolicyError, ProtocolError, TensorError
 from protocol.provider import ProviderKey
@@ -251,12 +252,12 @@ def test_style_in_five_lines(tmp_path: Path, made: Encapsulated, owner: tuple[Pr
     _publish(tmp_path, made, owner)
     style = Style.load(tmp_path / "a.mdfy", trust=TrustStore.of(owner[1]))
     photos = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    out = style.stylize(photos, seeds=[1, 2])
+    out = style.paint(photos, seeded([1, 2]))
     assert out.shape == (2, 2, 3, 32, 32)
     assert not torch.equal(out[0], out[1])
-    assert torch.equal(style.stylize(photos, seeds=[2])[0], out[1])
-    assert torch.allclose(style.stylize(photos, seeds=[1], xi=0)[0], style.reconstruct(photos), atol=1e-6)
-    assert torch.allclose(style.stylize(photos, seeds=[1], strength=0.0)[0], style.reconstruct(photos), atol=1e-6)
+    assert torch.equal(style.paint(photos, seeded([2]))[0], out[1])
+    assert torch.allclose(style.paint(photos, seeded([1]), Controls(xi=0))[0], style.reconstruct(photos), atol=1e-5)
+    assert torch.allclose(style.paint(photos, seeded([1]), Controls(strength=0.0))[0], style.reconstruct(photos), atol=1e-5)
     with pytest.raises(ProtocolError):
         Style.load(tmp_path / "a.mdfy", trust=TrustStore.of())
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from modify_fl import data, data_files
+from modify_fl import data, data_files, photo
 from modify_fl.data import load_images
 from modify_fl.data_files import PixelFile, cache_folder, memory_limit
 from modify_fl.errors import DataError
@@ -113,7 +113,7 @@ def test_half_a_file_is_never_taken_for_a_set(tmp_path: Path, home: Path, monkey
     """A stop while decoding leaves nothing; a file that lost bytes is made again."""
     source = draw(tmp_path / "set", 4)
     calls = iter([None, None, KeyboardInterrupt()])
-    fit = data.fit_square
+    fit = photo.fit_square
 
     def stop(*args: object) -> object:
         if error := next(calls):
@@ -121,7 +121,7 @@ def test_half_a_file_is_never_taken_for_a_set(tmp_path: Path, home: Path, monkey
         return fit(*args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(data, "fit_square", stop)
+        patch.setattr(photo, "fit_square", stop)
         with pytest.raises(KeyboardInterrupt):
             load_images(source, resolution=8, in_memory=0)
     assert list(home.iterdir()) == []

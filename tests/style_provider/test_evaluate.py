@@ -185,7 +185,7 @@ def test_adapter_is_measured_with_the_key_of_its_maker(
     key = studio / "keys" / "studio.mdfykey"
     trusted = client("trust", "add", key, "--fingerprint", read_provider_key(key).fingerprint, cwd=folder)
     assert trusted.code == 0, trusted.err
-    words = ("adapt", "--bundle", studio / "style.mdfy", "--budget", "2steps", "--out", "a.mdfa", *QUICK)
+    words = ("adapt", "--no-align", "--bundle", studio / "style.mdfy", "--budget", "2steps", "--out", "a.mdfa", *QUICK)
     made = client(*words, cwd=folder)
     assert made.code == 0, made.err
     assert evaluate(studio, folder, "--adapter", "a.mdfa").code == 5

@@ -15,6 +15,7 @@ from modify_fl.errors import ConfigError, DataError, InterruptedRunError
 from modify_fl.events import TrainingEvent
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.style import Style, own_styles
+from modify_fl.styles import seeded
 from modify_fl.training.runtime import resolve
 from modify_fl.training.stylization import Mode, Stylization, adapt, adapt_to_photo, photo_seed
 from modify_fl.training.subsets import trainable_names
@@ -237,12 +238,12 @@ def test_a_stream_of_single_photos_takes_turns(style: LoadedStyle, photos: Image
 
 
 def test_each_photo_is_painted_in_styles_of_its_own(style: LoadedStyle, photos: ImageSet) -> None:
-    """M-44: no two photos of a measured set share a style; the pictures are those of ``stylize``."""
+    """M-44: no two photos of a measured set share a style; the pictures are those of ``paint``."""
     assert own_styles(0, (5, 6)) == (5, 6)
     assert own_styles(2, (5, 6)) == (9, 10)
     two, painter = photos.batch([0, 1]), Style(style)
-    each = painter.stylize_each(two, seeds=[own_styles(i, (0, 1, 2)) for i in (0, 1)])
+    each = painter.paint_each(two, seeds=[own_styles(i, (0, 1, 2)) for i in (0, 1)])
     assert each.shape == (2, 3, *two.shape[1:])
     for index, row in enumerate(each):
-        alone = painter.stylize(two[index : index + 1], seeds=own_styles(index, (0, 1, 2)))[:, 0]
+        alone = painter.paint(two[index : index + 1], seeded(own_styles(index, (0, 1, 2))))[:, 0]
         assert torch.allclose(row, alone, atol=1e-5)
