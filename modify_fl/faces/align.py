@@ -150,9 +150,9 @@ class Alignment:
             region = region.resize((smaller[0], smaller[1]), Image.Resampling.BICUBIC, reducing_gap=1.5)
         side = min(2 * self.resolution, max(self.resolution, round(self.side)))
         shrunk = np.array(region.size) / (high - low)
-        corner, axes = (self.quad[0] - low) * shrunk, self._axes * shrunk / side
-        (a, d), (b, e), (c, f) = *axes, corner
-        upright = region.transform((side, side), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BICUBIC)
+        matrix = np.column_stack([(self._axes * shrunk / side).T, (self.quad[0] - low) * shrunk])  # [2, 3]
+        place = matrix.ravel().tolist()
+        upright = region.transform((side, side), Image.Transform.AFFINE, place, Image.Resampling.BICUBIC)
         return np.array(upright.resize((self.resolution, self.resolution), Image.Resampling.BICUBIC))  # [R, R, 3]
 
     @property
