@@ -21,7 +21,7 @@ from protocol.signing import PrivateKey, generate_key, load_private_key, public_
 from protocol.storage import exclusive_lock, storage_errors
 from protocol.trust import TrustStore, config_folder
 
-__all__ = ["OwnKeys", "adapter_identity", "identity_folder", "own_identity", "own_keys"]
+__all__ = ["OwnKeys", "adapter_identity", "adapter_key", "identity_folder", "own_identity", "own_keys"]
 
 _NAME = "this computer"
 _LIFE = timedelta(days=730)
@@ -69,6 +69,16 @@ def adapter_identity(trust: TrustStore, ask: Ask | None = None) -> tuple[Private
             key, provider = _make_adapter_key(folder, _earlier_passphrase(folder, answer))
     _pin(trust, provider)
     return key, provider
+
+
+def adapter_key() -> ProviderKey | None:
+    """Return the public half of the key that signs adapters; nothing where there is none yet.
+
+    Raises:
+        KeyFileError: A key file is damaged or open to others.
+        StorageError: A file cannot be read.
+    """
+    return _adapter_key(identity_folder())
 
 
 def own_identity(path: Path | None, passphrase_file: Path | None, ask: Ask | None) -> Identity | None:

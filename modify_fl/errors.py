@@ -8,6 +8,7 @@
         ├── ShapeError         exit 1   an array or tensor has the wrong shape, type or range
         ├── DataError          exit 10  photos or a data set cannot be used
         ├── MemoryShortError   exit 12  the memory of this machine or device is not enough
+        ├── MissingPackageError exit 12 an optional package that was asked for is not installed
         ├── MissingWeightsError exit 12 a pretrained network that was demanded is not there
         ├── PrivacyBudgetError exit 11  the privacy budget, its ledger or the preflight says no
         ├── TrainingDivergedError exit 1  training became unstable (M-53)
@@ -24,6 +25,7 @@ __all__ = [
     "DataError",
     "InterruptedRunError",
     "MemoryShortError",
+    "MissingPackageError",
     "MissingWeightsError",
     "ModifyError",
     "PrivacyBudgetError",
@@ -70,6 +72,14 @@ class MemoryShortError(ModifyError):
     code = "E_MEMORY"
     exit_code = 12
     hint = "use a smaller preset or batch, or end other programs"
+
+
+class MissingPackageError(ModifyError):
+    """An optional package that was asked for is not installed."""
+
+    code = "E_PACKAGE"
+    exit_code = 12
+    hint = "install the extra that the documentation names"
 
 
 class MissingWeightsError(ModifyError):

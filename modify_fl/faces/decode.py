@@ -10,16 +10,18 @@ import importlib
 import importlib.util
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from modify_fl.errors import DataError, ShapeError
+from modify_fl.faces.colours import to_eight_bits, to_srgb
+from modify_fl.faces.metadata import Metadata, photo_metadata
 from protocol.storage import atomic_writer, storage_errors
 
 __all__ = ["MAX_PIXELS", "Picture", "decode_image", "fit_square", "read_picture", "save_png"]
@@ -31,6 +33,7 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _FORMAT_NAMES = "JPEG, PNG, WebP, TIFF, BMP or GIF"
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
+_TOGETHER = 1 << 20  # pixels computed at once, so that a large picture needs no second memory
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,14 +43,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Colour space of a profile -> mode it converts from, modes it may be embedded in.
-_PROFILE_MODES = {
-    "RGB": ("RGB", ("RGB", "RGBA", "RGBX", "P", "PA")),
-    "GRAY": ("L", ("1", "L", "LA")),
-    "CMYK": ("CMYK", ("CMYK",)),
-}
-_INTEGER_SCALES = (255.0, 65535.0, 2.0**31 - 1)
-_FLOAT_SCALES = (1.0, *_INTEGER_SCALES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +50,11 @@ class Picture:
     """One decoded picture."""
 
     pixels: NDArray[np.uint8]
-    """sRGB, uint8 [H, W, 3], upright."""
+    """sRGB, uint8 [H, W, 3], upright; where there is transparency, on white."""
+    alpha: NDArray[np.uint8] | None = None
+    """uint8 [H, W], 0 transparent to 255 opaque; nothing for a picture that is opaque everywhere."""
+    metadata: Metadata = field(default_factory=Metadata)
+    """What may be written beside a result (U-67); empty unless it was asked for."""
     notes: tuple[str, ...] = ()
     """What the user should be told, such as that only the first frame was used."""
 
@@ -76,7 +75,9 @@ def decode_image(source: str | Path | bytes | BinaryIO, *, name: str = "") -> ND
     return read_picture(source, name=name).pixels
 
 
-def read_picture(source: str | Path | bytes | BinaryIO, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(
+    source: str | Path | bytes | BinaryIO, *, name: str = "", max_pixels: int = MAX_PIXELS, metadata: bool = False
+) -> Picture:
     """Decode one picture of any format users bring (U-60).
 
     The EXIF orientation is applied first; grey, palette, CMYK, 16-bit and float
@@ -87,9 +88,10 @@ def read_picture(source: str | Path | bytes | BinaryIO, *, name: str = "", max_p
         source: A path, the bytes of a file, or an open binary file.
         name: What errors call the picture; the file name if empty.
         max_pixels: Larger pictures are refused unseen.
+        metadata: Whether to read what the file says about the photo.
 
     Returns:
-        The pixels, and notes for the user.
+        The pixels, what belongs to them, and notes for the user.
 
     Raises:
         DataError: The picture cannot be read or has more than ``max_pixels``.
@@ -102,7 +104,7 @@ def read_picture(source: str | Path | bytes | BinaryIO, *, name: str = "", max_p
         # Pillow warns about oddities it survives; they are no business of the user.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _read(stream, name, max_pixels)
+            return _read(stream, name, max_pixels, metadata=metadata)
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -133,34 +135,67 @@ def fit_square(pixels: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
     return np.array(image.resize((resolution, resolution), Image.Resampling.BICUBIC))  # [R, R, 3]
 
 
-def save_png(pixels: NDArray[np.uint8], path: Path, *, text: Mapping[str, str] | None = None) -> None:
-    """Write a PNG that holds the pixels, the given text and nothing else (U-67).
+def save_png(
+    pixels: NDArray[np.uint8],
+    path: Path,
+    *,
+    alpha: NDArray[np.uint8] | None = None,
+    metadata: Metadata | None = None,
+    text: Mapping[str, str] | None = None,
+) -> None:
+    """Write a PNG that holds the pixels, what is given here and nothing else (U-67).
 
     The file appears under its name only when it is complete (U-40); missing
     folders are made. Whether an old file may be replaced is for the caller to check.
 
     Args:
-        pixels: sRGB, uint8 [H, W, 3].
+        pixels: sRGB, uint8 [H, W, 3]; with ``alpha``, as seen on white.
         path: Where to write.
+        alpha: Transparency to put back, uint8 [H, W]; the picture looks the
+            same on white as without it.
+        metadata: What ``read_picture`` kept of a photo.
         text: Text chunks, such as a note on provenance.
 
     Raises:
-        ShapeError: ``pixels`` is not uint8 [H, W, 3].
+        ShapeError: ``pixels`` is not uint8 [H, W, 3], or ``alpha`` does not fit.
         StorageError: The file cannot be written.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        got = f"{pixels.dtype} {list(pixels.shape)}"
-        raise ShapeError("a picture to save must be uint8 [H, W, 3]", expected="uint8 [H, W, 3]", got=got)
+    _check_saved(pixels, alpha)
+    kept = metadata or Metadata()
     chunks = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():
         chunks.add_itxt(key, value)
+    if kept.xmp:
+        chunks.add_itxt("XML:com.adobe.xmp", kept.xmp)
+    image = Image.fromarray(np.ascontiguousarray(pixels) if alpha is None else _off_white(pixels, alpha))
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_writer(path, overwrite=True) as stream:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", pnginfo=chunks)
+        image.save(stream, "PNG", pnginfo=chunks, exif=kept.exif or None)
 
 
-def _read(stream: str | Path | BinaryIO, name: str, max_pixels: int) -> Picture:
+def _check_saved(pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        got = f"{pixels.dtype} {list(pixels.shape)}"
+        raise ShapeError("a picture to save must be uint8 [H, W, 3]", expected="uint8 [H, W, 3]", got=got)
+    if alpha is not None and (alpha.dtype != np.uint8 or alpha.shape != pixels.shape[:2]):
+        got = f"{alpha.dtype} {list(alpha.shape)}"
+        raise ShapeError("transparency must fit its picture", expected=f"uint8 {list(pixels.shape[:2])}", got=got)
+
+
+def _off_white(pixels: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the colours that look like ``pixels`` on white, with their alpha, uint8 [H, W, 4]."""
+    out = np.dstack([pixels, alpha])
+    step = max(1, _TOGETHER // pixels.shape[1])
+    for top in range(0, len(out), step):
+        rows = out[top : top + step]
+        partly = (rows[..., 3] > 0) & (rows[..., 3] < 255)
+        colours, share = rows[partly, :3].astype(np.float32), rows[partly, 3:] / np.float32(255)
+        rows[partly, :3] = np.rint(255 - (255 - colours) / share).clip(0, 255)
+    return out
+
+
+def _read(stream: str | Path | BinaryIO, name: str, max_pixels: int, *, metadata: bool) -> Picture:
     with _open(stream) as image:
         if image.width * image.height > max_pixels:
             raise _too_large(name, max_pixels, f"{image.width} x {image.height} pixels")
@@ -170,8 +205,11 @@ def _read(stream: str | Path | BinaryIO, name: str, max_pixels: int) -> Picture:
         upright = _upright(image)
         if "transparency" in image.info:
             upright.info["transparency"] = image.info["transparency"]
-        rgb, note = _to_srgb(_to_eight_bits(upright, name), profile)
-        return Picture(pixels=np.array(rgb), notes=notes + note)  # [H, W, 3]
+        kept = photo_metadata(image) if metadata else Metadata()
+    rgb, alpha, note = to_srgb(to_eight_bits(upright, name), profile)
+    return Picture(
+        pixels=np.array(rgb), alpha=None if alpha is None else np.array(alpha), metadata=kept, notes=notes + note
+    )
 
 
 def _open(stream: str | Path | BinaryIO) -> Image.Image:
@@ -250,48 +288,3 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # noqa: BLE001 - broken metadata must not cost a sound picture
         method = None
     return image.copy() if method is None else image.transpose(method)
-
-
-def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Return ``image``, or its 8-bit grey version if it is 16-bit, 32-bit or float."""
-    if image.mode not in ("F", "I") and not image.mode.startswith("I;16"):
-        return image
-    values = np.asarray(image).astype(np.float64)  # [H, W]
-    if not np.isfinite(values).all() or values.min() < 0:
-        raise DataError(
-            f"cannot read {name}", why="its values are negative or not finite", fix="save it as 8 or 16 bit"
-        )
-    scale = 65535.0 if image.mode.startswith("I;16") else _full_scale(image.mode, float(values.max()))
-    return Image.fromarray(np.rint(values.clip(0, scale) * (255 / scale)).astype(np.uint8))
-
-
-def _full_scale(mode: str, largest: float) -> float:
-    # Nothing in such a file says what is white: take the smallest usual scale that holds every value.
-    scales = _FLOAT_SCALES if mode == "F" else _INTEGER_SCALES
-    return next((scale for scale in scales if largest <= scale), largest)
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, tuple[str, ...]]:
-    """Return ``image`` in sRGB on white, and a note when its profile was of no use."""
-    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    rgb, note = _apply_profile(image, profile) if profile else (None, ())
-    if rgb is None:
-        rgb = image.convert("RGBA").convert("RGB") if alpha else image.convert("RGB")
-    if alpha is None:
-        return rgb, note
-    return Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha), note
-
-
-def _apply_profile(image: Image.Image, profile: bytes) -> tuple[Image.Image | None, tuple[str, ...]]:
-    try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return None, ()
-        mode, fitting = _PROFILE_MODES.get(source.profile.xcolor_space.strip(), ("", ()))
-        if image.mode not in fitting:
-            return None, ("its colour profile does not fit and was ignored",)
-        base = image if image.mode == mode else image.convert(mode)
-        converted = ImageCms.profileToProfile(base, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None, ("its colour profile cannot be read and was ignored",)
-    return converted, ()

@@ -68,7 +68,7 @@ class StyledConv(nn.Module):
         """Map activations [N, I, r/up, r/up] and rows [N, W] to [N, O, r, r]."""
         with float32_region(x):
             styles = self.affine(widen(w))  # [N, I]
-            shift = self._shift(len(w), noise, generator) * LEAKY_GAIN
+            shift = self._shift(w.shape[0], noise, generator) * LEAKY_GAIN
         y = modulated_conv2d(x, self.weight, styles, up=self._up, gain=LEAKY_GAIN, shift=shift)
         return leaky_relu(y)
 
@@ -151,7 +151,8 @@ class Generator(nn.Module):
         if noise not in get_args(Noise):
             raise ConfigError(f"noise must be one of {', '.join(get_args(Noise))}, got {noise}")
         rows = w_plus.unbind(1)  # n times [N, W]
-        x = self.const.expand(len(w_plus), -1, -1, -1)  # [N, I, 4, 4]
+        # A shape, not len(): that would be a number, and fix the batch of an exported graph.
+        x = self.const.expand(w_plus.shape[0], -1, -1, -1)  # [N, I, 4, 4]
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.convs[0](x, rows[0], noise, generator)  # [N, I, 4, 4]
         rgb: Tensor = self.to_rgbs[0](x, rows[rgb_row(_FIRST_LEVEL)])  # [N, 3, 4, 4]

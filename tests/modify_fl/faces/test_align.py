@@ -95,13 +95,14 @@ def square(left: float, top: float, side: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("side", "resolution"), [(64, 64), (128, 64), (100, 32), (90, 128), (250, 32)])
 def test_square_of_the_grid_is_cut_and_resized_as_a_prepared_picture(side: int, resolution: int) -> None:
-    # M-49: what a data set of ready crops goes through. Blocks of large faces are averaged first, hence three levels.
+    # M-49: what a data set of ready crops goes through. In two steps here: up to four levels on slopes of 24 per pixel.
     photo = scene(300, 280)
     crop = Alignment(quad=square(20.0, 30.0, side), resolution=resolution).crop(photo)
     expected = fit_square(photo[30 : 30 + side, 20 : 20 + side], resolution)
     inside = slice(1, -1)  # a filter at the cut sees the neighbours there and the edge here
     difference = np.abs(crop.astype(int) - expected)[inside, inside]
-    assert difference.max() <= 3
+    assert difference.max() <= 4
+    assert difference.mean() < 1
     assert crop.dtype == np.uint8
 
 

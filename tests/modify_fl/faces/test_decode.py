@@ -431,6 +431,59 @@ def test_only_pixels_are_saved(pixels: np.ndarray, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_kept_beside_the_pixels(mode: str) -> None:
+    alpha = np.array([[0, 51, 255, 128]], np.uint8)
+    if mode == "P":
+        image = Image.new("P", (4, 1))
+        image.putpalette(list(range(12)))
+        image.putdata([0, 1, 2, 3])
+        picture = read_picture(encoded(image, transparency=alpha[0].tobytes()))
+    else:
+        channels = len(mode) - 1
+        picture = read_picture(encoded(layers(mode, np.dstack([np.full((1, 4, channels), 100, np.uint8), alpha]))))
+    assert np.array_equal(picture.alpha, alpha)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_opaque_pictures_have_no_transparency(mode: str) -> None:
+    assert read_picture(encoded(Image.new(mode, (3, 2), "red"))).alpha is None
+
+
+def test_transparency_turns_with_its_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rgba = np.zeros((2, 3, 4), np.uint8)
+    rgba[..., 3] = [[0, 50, 100], [150, 200, 250]]
+    picture = read_picture(encoded(Image.fromarray(rgba), exif=exif))
+    assert picture.alpha.tolist() == [[150, 0], [200, 50], [250, 100]]
+
+
+def test_transparency_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_TOGETHER", 500)
+    rgba = np.random.default_rng(0).integers(0, 256, (40, 30, 4)).astype(np.uint8)
+    rgba[:20, :, 3] = [0, 1, 50, 128, 255] * 6
+    first = read_picture(encoded(Image.fromarray(rgba)))
+    save_png(first.pixels, tmp_path / "a.png", alpha=first.alpha)
+    again = read_picture(tmp_path / "a.png")
+    assert np.array_equal(again.alpha, rgba[..., 3])
+    assert np.abs(again.pixels.astype(int) - first.pixels).max() <= 1  # looks the same on white
+    with Image.open(tmp_path / "a.png") as image:
+        colours = np.asarray(image)
+    # Opaque colours are exact, half transparent ones within the rounding of two levels, hidden ones are white.
+    assert np.array_equal(colours[first.alpha == 255], rgba[first.alpha == 255])
+    half = (first.alpha > 120) & (first.alpha < 255)
+    assert np.abs(colours[half, :3].astype(int) - rgba[half, :3]).max() <= 2
+    assert (colours[first.alpha == 0, :3] == 255).all()
+
+
+@pytest.mark.parametrize("alpha", [np.zeros((6, 5), np.uint8), np.zeros((6, 4), np.float32), np.zeros(24, np.uint8)])
+def test_transparency_must_fit(alpha: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match="transparency"):
+        save_png(gradient(), tmp_path / "a.png", alpha=alpha)
+    assert not list(tmp_path.iterdir())
+
+
 def test_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError):

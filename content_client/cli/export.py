@@ -1,0 +1,82 @@
+"""``content-client export``: a style for programs without torch (U-19, P-39)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from content_client.identity import own_identity
+from content_client.photos import refuse_existing
+from modify_fl.console import Console, Verbosity, run_command
+from modify_fl.errors import ConfigError
+from modify_fl.options import (
+    DebugOption,
+    DryRunOption,
+    IdentityOption,
+    JsonOption,
+    OverwriteOption,
+    PassphraseFileOption,
+    QuietOption,
+    VerboseOption,
+)
+
+__all__ = ["export"]
+
+
+def export(
+    bundle: Annotated[Path, typer.Option("--bundle", metavar="FILE", help="The style: a .mdfy file.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file; there is no other form yet.")] = False,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", metavar="FILE", help="An encoder adapter, from content-client adapt.")
+    ] = None,
+    styles: Annotated[
+        int, typer.Option("--styles", metavar="N", min=1, max=1000, help="Styles whose noise goes along.")
+    ] = 16,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Number of the first of them.")] = 0,
+    reason: Annotated[
+        str | None,
+        typer.Option(
+            "--release-unprotected", metavar="REASON", help="Why weights trained on photos without privacy may go out."
+        ),
+    ] = None,
+    identity: IdentityOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    dry_run: DryRunOption = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> int:
+    """Write a style as an ONNX file, which other programs run without torch.
+
+    Its inputs are aligned photos, noise that draws a style, and the strength.
+    Any noise draws some style; that of the styles SEED to SEED + N - 1, the same
+    as stylize --seed paints, lies in the metadata beside licence and terms.
+
+    An adapter is made of your photos. Without differential privacy it leaves
+    this machine only with a reason, which enters the file. See
+    examples/05_onnx_without_torch.py.
+    """
+    verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
+    console = Console("content-client", "export", verbosity)
+
+    def action() -> Mapping[str, object]:
+        if not onnx:
+            raise ConfigError("nothing says in which form to export", why="there is one form yet", fix="add --onnx")
+        refuse_existing([out], overwrite=overwrite)
+        if not out.parent.is_dir():
+            raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
+        own = own_identity(identity, passphrase_file, console.ask_secret)
+
+        from content_client.exporting import Export
+
+        job = Export(
+            bundle=bundle, adapter=adapter, out=out, seeds=range(seed, seed + styles), reason=reason, identity=own,
+            overwrite=overwrite,
+        )  # fmt: skip
+        return job.run(console, dry_run=dry_run)
+
+    return run_command(console, action)
