@@ -27,7 +27,7 @@ from modify_fl.config import Runtime
 from modify_fl.console import Console, ItemsFailedError
 from modify_fl.data import to_uint8
 from modify_fl.errors import DataError, InterruptedRunError, MissingWeightsError
-from modify_fl.faces.decode import Picture, read_picture, save_picture
+from modify_fl.faces.decode import Picture, read_picture, save_png
 from modify_fl.perceptual import FaceNet, PerceptualNets
 from modify_fl.photo import PhotoReader, ReadPhoto, faces_of, similarity
 from modify_fl.sheet import contact_sheet
@@ -189,8 +189,7 @@ class Painter:
         waiting: deque[Future[Written]] = deque()
         with ThreadPoolExecutor(2) as pool:
             for batch in self._batches(job, done, stop, pool):
-                for index, failed in ((index, found) for index, found in batch if isinstance(found, Record)):
-                    yield index, failed
+                yield from ((index, found) for index, found in batch if isinstance(found, Record))
                 for painted in self._paint([(i, p) for i, p in batch if isinstance(p, ReadPhoto)], rows):
                     waiting.append(pool.submit(self._write, job, painted))
                     while len(waiting) > _BEHIND or _held(painted.photo, waiting) > _PIXELS:
@@ -208,7 +207,7 @@ class Painter:
         faces = pixels = 0
         while not stop.requested:
             while len(ahead) < _AHEAD and (index := next(left, None)) is not None:
-                ahead.append((index, pool.submit(_decode, job.photos[index])))
+                ahead.append((index, pool.submit(self._decode, job.photos[index])))
             if not ahead:
                 break
             index, picture = ahead.popleft()
@@ -221,6 +220,9 @@ class Painter:
                 batch, faces, pixels = [], 0, 0
                 self.console.note(f"{index + 1} of {len(job.photos)} photos")
         yield batch
+
+    def _decode(self, photo: Photo) -> Picture:
+        return read_picture(photo.read(), name=photo.name, metadata=self.options.keep_metadata)
 
     def _find(self, name: str, picture: "Future[Picture]") -> ReadPhoto | Record:
         try:
@@ -241,7 +243,9 @@ class Painter:
         faces = faces_of(photo for _, photo in photos)  # [B, 3, R, R]
         notes: list[dict[str, object]] = [{} for _ in faces]
         if self.options.refine:
-            painted = torch.cat([self._refined(face[None], rows, note) for face, note in zip(faces, notes, strict=True)], 1)
+            painted = torch.cat(
+                [self._refined(face[None], rows, note) for face, note in zip(faces, notes, strict=True)], 1
+            )
         else:
             painted = self.style.paint(faces, rows, self.controls)
         pixels, start = to_uint8(painted), 0  # [S, B, R, R, 3]
@@ -276,13 +280,13 @@ class Painter:
         return index, Record(
             photo=job.photos[index].name, status="written", outputs=tuple(name for own in names for name in own),
             styles=tuple(style.mark for style in job.styles), skipped=photo.skipped, remarks=photo.remarks,
-            faces=tuple(_located(photo, at) | note for at, note in enumerate(painted.notes)),
+            faces=tuple({**_located(photo, at), **note} for at, note in enumerate(painted.notes)),
         )  # fmt: skip
 
     def _save(self, path: Path, pixels: Pixels, picture: Picture | None, mark: str) -> None:
         """Write a picture; what belongs to the photo besides its pixels fits a whole photo only."""
         whole = picture is not None and pixels.shape == picture.pixels.shape
-        save_picture(
+        save_png(
             pixels, path, alpha=picture.alpha if picture and whole else None,
             metadata=picture.metadata if picture and self.options.keep_metadata else None, text=self._note(mark),
         )  # fmt: skip
@@ -316,12 +320,12 @@ class Painter:
         side = max(row[0].shape[0] for row in rows)
         rows = [[_thumb(picture, side) for picture in row] for row in rows]
         columns, names = ["photo", *(style.mark for style in job.styles)], [job.photos[index].name for index in first]
-        save_picture(np.asarray(contact_sheet(rows, columns=columns, names=names)), job.sheet)
+        save_png(np.asarray(contact_sheet(rows, columns=columns, names=names)), job.sheet)
 
     def _thumbs_on_disk(self, job: Job, index: int, record: Record) -> list[Pixels]:
         """Return the row of a photo that an earlier call painted."""
         outputs = record.outputs[:: len(record.outputs) // len(job.styles)]
-        pictures = [_decode(job.photos[index]), *(read_picture(job.out / name) for name in outputs)]
+        pictures = [self._decode(job.photos[index]), *(read_picture(job.out / name) for name in outputs)]
         side = _SHEET_SIDE if self.reader.align else self.style.resolution
         return [_thumb(picture.pixels, side) for picture in pictures]
 
@@ -342,10 +346,6 @@ class Painter:
                 f"{len(failed)} of {len(records)} photos failed", why=_reasons(failed), result=result
             )
         return result
-
-
-def _decode(photo: Photo) -> Picture:
-    return read_picture(photo.read(), name=photo.name)
 
 
 def _held(last: ReadPhoto, waiting: Sequence[object]) -> int:

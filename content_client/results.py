@@ -112,7 +112,8 @@ class Record:
     @classmethod
     def read(cls, line: Mapping[str, Any]) -> Self:
         """Return the record that ``asdict`` wrote."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in line.items()})
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in line.items()}
+        return cls(**values)
 
 
 class Journal:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from modify_fl.errors import DataError, ShapeError
 from modify_fl.faces.align import Alignment
-from modify_fl.faces.decode import Picture, fit_square, read_picture, save_picture
+from modify_fl.faces.decode import Picture, fit_square, read_picture, save_png
 from modify_fl.faces.detect import SMALLEST, Face, FaceDetector, choose
 from modify_fl.faces.paste import Patch, paste
 from modify_fl.perceptual import PerceptualNets
@@ -180,7 +180,7 @@ class Stylized:
         """
         picture = self.photo.picture
         aligned = bool(self.photo.alignments)
-        save_picture(
+        save_png(
             self.pictures[style], Path(path), alpha=picture.alpha if aligned else None,
             metadata=picture.metadata if keep_metadata else None,
         )  # fmt: skip
@@ -214,7 +214,7 @@ def as_picture(source: PhotoSource, *, name: str = "") -> Picture:
         ShapeError: An array is not uint8 [H, W, 3], or a tensor not float32 [1, 3, R, R] in [-1, 1].
     """
     if isinstance(source, str | Path | bytes):
-        return read_picture(source, name=name)
+        return read_picture(source, name=name, metadata=True)
     if isinstance(source, Image.Image):
         return Picture(pixels=np.array(ImageOps.exif_transpose(source).convert("RGB")))
     if isinstance(source, Tensor):
@@ -227,5 +227,3 @@ def as_picture(source: PhotoSource, *, name: str = "") -> Picture:
         got = f"{source.dtype} {list(source.shape)}"
         raise ShapeError("a photo as an array is uint8 [H, W, 3]", expected="uint8 [H, W, 3]", got=got)
     return Picture(pixels=np.ascontiguousarray(source))
-
-

@@ -24,7 +24,6 @@ from modify_fl.config import PRESETS, Budget, Runtime, StylizationConfig, preset
 from modify_fl.data import load_images, to_uint8
 from modify_fl.errors import ConfigError, ShapeError
 from modify_fl.metrics.colour import reinhard
-from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.photo import PhotoReader, PhotoSource, Stylized, faces_of
 from modify_fl.styles import Controls, Seeded, StyleChoice, draw_rows, seeded
@@ -154,9 +153,7 @@ class Style:
             DataError: The photo cannot be read, or holds no face of a usable size.
             ShapeError: ``image`` is an array or a tensor of another kind.
         """
-        controls = Controls(
-            xi=xi, strength=strength, width=width, truncation=truncation, preserve_color=preserve_color
-        )
+        controls = Controls(xi=xi, strength=strength, width=width, truncation=truncation, preserve_color=preserve_color)
         chosen = styles or seeded([seed] if isinstance(seed, int) else seed)
         align = align and not isinstance(image, Tensor)
         if align:
@@ -225,18 +222,16 @@ class Style:
         if steps < 1:
             raise ConfigError(f"refining takes one step or more, got {steps}")
         compute = resolve(Runtime(device="cpu", threads=threads or torch.get_num_threads(), precision="fp32"))
-        start = self.loaded if self._encoder is None else replace(self.loaded, model=self._adapted_model())
+        start = self.loaded
+        if self._encoder is not None:
+            start = replace(start, model=copy.deepcopy(start.model))
+            start.model.encoder = self._encoder
         done = adapt_to_photo(
             start, face, config=replace(self.recipe(), test_time_steps=steps), seed=seed, compute=compute,
             nets=nets or PerceptualNets.find(),
         )  # fmt: skip
         style = Style(self.loaded, done.encoder)
         return Refined(style=style, first_loss=done.first_loss, last_loss=done.last_loss)
-
-    def _adapted_model(self) -> StyleModel:
-        model = copy.deepcopy(self.loaded.model)
-        model.encoder = self._encoder
-        return model
 
     # Aligned faces ------------------------------------------------------------
 
@@ -250,9 +245,7 @@ class Style:
         return torch.cat([style.rows(self.loaded.model, psi) for style in styles])
 
     @torch.no_grad()
-    def paint(
-        self, faces: Tensor, styles: Sequence[StyleChoice] | Tensor, controls: Controls | None = None
-    ) -> Tensor:
+    def paint(self, faces: Tensor, styles: Sequence[StyleChoice] | Tensor, controls: Controls | None = None) -> Tensor:
         """Paint aligned faces in one or several styles (M-25, M-26).
 
         Args:
@@ -272,7 +265,7 @@ class Style:
         rows = styles if isinstance(styles, Tensor) else self.rows(styles, controls)
         if not len(faces):
             return faces.new_empty(len(rows), *faces.shape)
-        done = [self._paint_portion(part, rows, controls) for part in faces.split(self.portion)]
+        done = [self._paint_portion(part, rows, controls) for part in torch.split(faces, self.portion)]
         return torch.cat(done, 1)
 
     @property

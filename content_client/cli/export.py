@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from content_client.identity import own_identity
-from content_client.photos import refuse_existing
+from content_client.results import refuse_existing
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import (

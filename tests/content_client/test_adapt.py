@@ -41,13 +41,34 @@ def test_an_adapter_of_every_subset_stylizes(desk: Path, subset: str) -> None:
     assert client(*words, cwd=desk).code == 0
     assert inspect_bundle(desk / "photos.mdfa").manifest.provenance.training.subset == subset
     painted = client(
-        "stylize", "--no-align", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", "photos/p0.png", "--out", "out", cwd=desk
+        "stylize",
+        "--no-align",
+        "--bundle",
+        "style.mdfy",
+        "--adapter",
+        "photos.mdfa",
+        "photos/p0.png",
+        "--out",
+        "out",
+        cwd=desk,
     )
     assert painted.code == 0, painted.err
 
 
 def test_online_mode_writes_an_adapter(desk: Path) -> None:
-    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--mode", "online", "--budget", "3steps", "--out", "o.mdfa", *QUICK)
+    words = (
+        "adapt",
+        "--no-align",
+        "--bundle",
+        "style.mdfy",
+        "--mode",
+        "online",
+        "--budget",
+        "3steps",
+        "--out",
+        "o.mdfa",
+        *QUICK,
+    )
     result = client(*words, "--json", cwd=desk)
     assert result.code == 0, result.err
     body = result.json["result"]
@@ -77,7 +98,17 @@ def test_same_command_goes_on(desk: Path) -> None:
 
 
 def test_test_time_mode_writes_pictures_and_forgets(desk: Path) -> None:
-    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--mode", "test-time", "--set", "test_time_steps=2", *QUICK)
+    words = (
+        "adapt",
+        "--no-align",
+        "--bundle",
+        "style.mdfy",
+        "--mode",
+        "test-time",
+        "--set",
+        "test_time_steps=2",
+        *QUICK,
+    )
     result = client(*words, cwd=desk)
     assert result.code == 0, result.err
     made = sorted(path.name for path in (desk / "photos-stylized").iterdir())
@@ -93,7 +124,17 @@ def test_test_time_mode_writes_pictures_and_forgets(desk: Path) -> None:
 def test_test_time_mode_reports_photos_it_cannot_read(desk: Path) -> None:
     draw_photos(desk / "photos", 21)
     (desk / "photos" / "broken.jpg").write_bytes(b"no picture")
-    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--mode", "test-time", "--set", "test_time_steps=1", *QUICK)
+    words = (
+        "adapt",
+        "--no-align",
+        "--bundle",
+        "style.mdfy",
+        "--mode",
+        "test-time",
+        "--set",
+        "test_time_steps=1",
+        *QUICK,
+    )
     result = client(*words, "--out", "out", "--json", cwd=desk)
     assert result.code == 13
     records = [json.loads(line) for line in (desk / "out" / "results.jsonl").read_text().splitlines()]
@@ -128,7 +169,9 @@ def test_config_is_shown(desk: Path) -> None:
 
 def test_plan_names_the_length_of_each_mode(desk: Path) -> None:
     for mode, length in (("offline", "1500 steps"), ("test-time", "50 steps for each photo")):
-        result = client("adapt", "--no-align", "--bundle", "style.mdfy", "--dry-run", "--mode", mode, "--json", cwd=desk)
+        result = client(
+            "adapt", "--no-align", "--bundle", "style.mdfy", "--dry-run", "--mode", mode, "--json", cwd=desk
+        )
         assert result.json["result"]["length"] == length
 
 

@@ -24,6 +24,7 @@ from programs import QUICK, Result, client, draw_photos
 from modify_fl import onnx as subject
 from modify_fl.data import load_images, to_uint8
 from modify_fl.style import Style
+from modify_fl.styles import Controls, seeded
 from protocol.manifest import Usage
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
@@ -50,7 +51,7 @@ def exports(studio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert client("trust", "add", key, "--fingerprint", fingerprint, cwd=folder).code == 0
         draw_photos(folder / "photos", 2)
         length = ("--budget", "4steps", "--set", "learning_rate=0.002", "--subset", "all")
-        assert client("adapt", "--bundle", "style.mdfy", *length, *QUICK, cwd=folder).code == 0
+        assert client("adapt", "--no-align", "--bundle", "style.mdfy", *length, *QUICK, cwd=folder).code == 0
         plain = _export(folder, "--out", "plain.onnx", *_STYLES, "--json")
         adapted = _export(folder, "--out", "adapted.onnx", "--adapter", "photos.mdfa", *_STYLES,
                           "--release-unprotected", _REASON)  # fmt: skip
@@ -87,7 +88,7 @@ def test_onnxruntime_paints_what_torch_paints(name: str, mine: Path) -> None:
             z = np.repeat(np.array([noise[str(seed)]], np.float32), len(batch), 0)
             feed = {"photo": batch.numpy(), "z": z, "strength": np.array(strength, np.float32)}
             (painted,) = session.run(None, feed)
-            expected = style.stylize(batch, seeds=(seed,), strength=strength)[0].numpy()
+            expected = style.paint(batch, seeded((seed,)), Controls(strength=strength))[0].numpy()
             assert painted.shape == expected.shape
             assert np.abs(painted - expected).max() < 1e-3
 
@@ -240,5 +241,5 @@ def test_example_paints_without_torch(seed: str, drawn: bool, mine: Path, tmp_pa
     assert painted.shape == (32, 32, 3)
     style = Style.load(mine / "style.mdfy", trust=TrustStore.default())
     photo = load_images(tmp_path, resolution=32).batch([0])
-    expected = to_uint8(style.stylize(photo, seeds=(int(seed),))[0])[0].astype(int)
+    expected = to_uint8(style.paint(photo, seeded((int(seed),)))[0])[0].astype(int)
     assert (np.abs(painted - expected).max() <= 1) is not drawn

@@ -35,7 +35,19 @@ def _poison(studio: Path, target: Path) -> None:
     "words",
     [
         ("stylize", "--no-align", "--bundle", "nan.mdfy", "photos", "--out", "out"),
-        ("adapt", "--no-align", "--bundle", "nan.mdfy", "--photos", "photos", "--out", "a.mdfa", "--budget", "2steps", *QUICK),
+        (
+            "adapt",
+            "--no-align",
+            "--bundle",
+            "nan.mdfy",
+            "--photos",
+            "photos",
+            "--out",
+            "a.mdfa",
+            "--budget",
+            "2steps",
+            *QUICK,
+        ),
     ],
 )
 def test_nan_weight_is_refused_and_writes_nothing(words: tuple[str, ...], studio: Path, desk: Path) -> None:

@@ -31,7 +31,9 @@ def test_outputs_are_named_after_their_photos(names: list[str], expected: list[s
     assert output_stems(names) == expected
 
 
-_NAMES = st.lists(st.from_regex(r"[aA\u00e4](/[aA])?(-2|-s1|-face1)?(\.(jpg|png))?", fullmatch=True), min_size=1, max_size=8)
+_NAMES = st.lists(
+    st.from_regex(r"[aA\u00e4](/[aA])?(-2|-s1|-face1)?(\.(jpg|png))?", fullmatch=True), min_size=1, max_size=8
+)
 
 
 @given(_NAMES, st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True), st.booleans())

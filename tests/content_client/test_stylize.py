@@ -24,8 +24,8 @@ def _pixels(path: Path) -> np.ndarray:
 
 
 def test_one_picture_per_photo_and_style(desk: Path) -> None:
-    result = client("stylize", "--no-align", "--bundle", "style.mdfy", "photos", "--styles", "3", "--seed", "4", "--out", "out",
-                    "--threads", "1", cwd=desk)  # fmt: skip
+    words = ("--bundle", "style.mdfy", "photos", "--styles", "3", "--seed", "4", "--out", "out", "--threads", "1")
+    result = client("stylize", "--no-align", *words, cwd=desk)
     assert result.code == 0, result.err
     names = {f"p{photo}-s{seed}.png" for photo in (0, 1) for seed in (4, 5, 6)}
     assert {path.name for path in (desk / "out").iterdir()} == names | {"contact-sheet.png", "results.jsonl"}
@@ -112,7 +112,9 @@ def test_dry_run_writes_nothing(desk: Path) -> None:
 
 def test_contact_sheet_shows_the_first_forty_photos(desk: Path) -> None:
     draw_photos(desk / "many", 41)
-    result = client("stylize", "--no-align", "--bundle", "style.mdfy", "many", "--out", "out", "--threads", "1", cwd=desk)
+    result = client(
+        "stylize", "--no-align", "--bundle", "style.mdfy", "many", "--out", "out", "--threads", "1", cwd=desk
+    )
     assert result.code == 0
     assert "it shows the first 40 photos" in result.out
     # Rows of 32 + 4 + 14 pixels, a line of captions and a margin above.

@@ -143,7 +143,9 @@ def test_style_that_was_sent_to_you(desk: Path, publish: Publish) -> None:
     assert "unverified" not in shown.out
     words = ("--photos", "photos", "--show-config")
     assert client("adapt", "--no-align", "--bundle", "private.mdfy", *words, "--identity", key, cwd=desk).code == 0
-    made = client("stylize", "--no-align", "photos", "--bundle", "private.mdfy", "--out", "out", "--identity", key, cwd=desk)
+    made = client(
+        "stylize", "--no-align", "photos", "--bundle", "private.mdfy", "--out", "out", "--identity", key, cwd=desk
+    )
     assert made.code == 0, made.err
 
 

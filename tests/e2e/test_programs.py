@@ -150,7 +150,16 @@ def test_adapter_is_refused_as_a_style_and_on_another_bundle(studio: Path, trust
     words = ("package", "--dataset", "synthetic", "--limit", "8", "--budget", "1steps", "--out", "other.mdfy")
     assert provider(*words, *TINY, *QUICK, cwd=trusting).code == 0
     result = client(
-        "stylize", "--no-align", "--bundle", "other.mdfy", "--adapter", "photos.mdfa", "photos", "--out", "o", cwd=trusting
+        "stylize",
+        "--no-align",
+        "--bundle",
+        "other.mdfy",
+        "--adapter",
+        "photos.mdfa",
+        "photos",
+        "--out",
+        "o",
+        cwd=trusting,
     )
     assert result.code == 6
     assert not (trusting / "o").exists()

@@ -257,7 +257,9 @@ def test_style_in_five_lines(tmp_path: Path, made: Encapsulated, owner: tuple[Pr
     assert not torch.equal(out[0], out[1])
     assert torch.equal(style.paint(photos, seeded([2]))[0], out[1])
     assert torch.allclose(style.paint(photos, seeded([1]), Controls(xi=0))[0], style.reconstruct(photos), atol=1e-5)
-    assert torch.allclose(style.paint(photos, seeded([1]), Controls(strength=0.0))[0], style.reconstruct(photos), atol=1e-5)
+    assert torch.allclose(
+        style.paint(photos, seeded([1]), Controls(strength=0.0))[0], style.reconstruct(photos), atol=1e-5
+    )
     with pytest.raises(ProtocolError):
         Style.load(tmp_path / "a.mdfy", trust=TrustStore.of())
 

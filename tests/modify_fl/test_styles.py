@@ -86,6 +86,12 @@ def test_no_more_rows_than_the_style_was_trained_for() -> None:
 def test_marks_differ() -> None:
     marks = [
         style.mark
-        for style in (Seeded(3), Between(3, 7, 0.5), Mixed(3, 7), Mixed(3, 7, 1), Reference("a", np.zeros((1, 1, 3), np.uint8)))
+        for style in (
+            Seeded(3),
+            Between(3, 7, 0.5),
+            Mixed(3, 7),
+            Mixed(3, 7, 1),
+            Reference("a", np.zeros((1, 1, 3), np.uint8)),
+        )
     ]
     assert len(set(marks)) == 5
