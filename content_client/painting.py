@@ -120,6 +120,10 @@ class Painter:
     """Rows of the contact sheet by photo."""
 
     @cached_property
+    def _version(self) -> str:
+        return version("modify-fl")
+
+    @cached_property
     def nets(self) -> PerceptualNets:
         """The networks that refining trains with."""
         return PerceptualNets.find()
@@ -270,13 +274,14 @@ class Painter:
         """Put the faces back, write every style, and return the record; runs in a thread of its own."""
         photo, index = painted.photo, painted.index
         names = job.names(index, photo.numbers)
-        shown = [_thumb(photo.picture.pixels, self._sheet_side(photo))]
+        shown, row = index < _SHEET_ROWS, [photo.picture.pixels]
         for style, own, faces in zip(job.styles, names, painted.faces, strict=True):
             whole = photo.put_back(list(faces))
             for name, pixels in zip(own, faces if job.crops else [whole], strict=True):
                 self._save(job.out / name, pixels, photo.picture if pixels is whole else None, style.mark)
-            shown.append(_thumb(whole, self._sheet_side(photo)))
-        self.thumbs[index] = shown
+            row += [whole] if shown else []
+        if shown:
+            self.thumbs[index] = [_thumb(pixels, self._sheet_side(photo)) for pixels in row]
         return index, Record(
             photo=job.photos[index].name, status="written", outputs=tuple(name for own in names for name in own),
             styles=tuple(style.mark for style in job.styles), skipped=photo.skipped, remarks=photo.remarks,
@@ -297,7 +302,7 @@ class Painter:
             return {}
         note = {
             "bundle": self.style.loaded.digest, "style": mark, **asdict(self.controls), "refine": self.options.refine,
-            "version": version("modify-fl"),
+            "version": self._version,
         }  # fmt: skip
         return {"modify-fl": json.dumps(note, sort_keys=True)}
 
