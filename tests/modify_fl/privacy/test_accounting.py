@@ -28,9 +28,9 @@ from modify_fl.privacy.accounting import (
 DELTA = 1e-5
 # P-33: q, sigma, T, and what RDP, PRV and PLD give there.
 MEASURED = [
-    (0.002, 0.57, 20000, 8.10, 7.07, 7.06),
-    (0.032, 1.11, 2000, 8.64, 7.96, 7.95),
-    (0.128, 1.89, 500, 8.67, 8.02, 8.005),
+    ((0.002, 0.57, 20000), (8.10, 7.07, 7.06)),
+    ((0.032, 1.11, 2000), (8.64, 7.96, 7.95)),
+    ((0.128, 1.89, 500), (8.67, 8.02, 8.005)),
 ]
 # P-54: n, B0, and sigma at epsilon 1, 3, 8 as printed there (T = 500).
 SIGMA = [
@@ -69,11 +69,11 @@ def rounds_to(value: float, printed: str) -> bool:
     return abs(value - float(printed)) <= 0.5 * 10**-digits + 1e-9
 
 
-@pytest.mark.parametrize(("q", "sigma", "steps", "rdp", "prv", "independent"), MEASURED)
+@pytest.mark.parametrize(("setting", "figures"), MEASURED)
 def test_accountants_agree_on_the_settings_of_the_design(
-    q: float, sigma: float, steps: int, rdp: float, prv: float, independent: float
+    setting: tuple[float, float, int], figures: tuple[float, float, float]
 ) -> None:
-    part = segment(q, sigma, steps)
+    part, (rdp, prv, independent) = segment(*setting), figures
     by_rdp, by_prv, by_pld = epsilon_of([part], DELTA), accounting._prv_in_child(order(part)), pld_epsilon(part)
     assert abs(by_prv - by_pld) <= 0.05
     assert by_rdp >= by_pld

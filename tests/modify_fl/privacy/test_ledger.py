@@ -122,7 +122,7 @@ def test_noise_for_what_is_left_fits_exactly(photos: Path) -> None:
             charge(vault, 10, noise=noise)
         assert 7.9 < vault.ledger.epsilon <= 8.0
         with pytest.raises(PrivacyBudgetError, match="no noise brings"):
-            vault.noise_multiplier_for(1.0, 10**9)
+            vault.noise_multiplier_for(1.0, 10**13)
 
 
 def test_a_run_may_ask_for_less_than_is_left(photos: Path) -> None:
@@ -260,7 +260,16 @@ def test_a_ledger_of_another_version_is_refused(photos: Path, vault: VaultState)
 
 @pytest.mark.parametrize(
     "line",
-    [b"{}", b"[]", b"nonsense", b'{"kind":"gift"}', b'{"kind":"charge"}', b"\xff", b" " * (1 << 17), b'{"kind":"vault"}'],
+    [
+        b"{}",
+        b"[]",
+        b"nonsense",
+        b'{"kind":"gift"}',
+        b'{"kind":"charge"}',
+        b"\xff",
+        b" " * (1 << 17),
+        b'{"kind":"vault"}',
+    ],
 )
 def test_a_line_that_no_version_writes_is_refused(photos: Path, vault: VaultState, line: bytes) -> None:
     with ledger_file(vault).open("ab") as stream:
@@ -283,7 +292,9 @@ def test_a_deleted_marker_is_refused_and_does_not_reset_the_budget(photos: Path,
         Vault.create(photos, order=ORDER)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"nonsense", b'{"format":2,"sequence":0,"vault":"%s"}' % (b"a" * 36)])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b"nonsense", b'{"format":2,"sequence":0,"vault":"%s"}' % (b"a" * 36)]
+)
 def test_a_damaged_marker_is_refused(photos: Path, vault: VaultState, content: bytes) -> None:
     (photos / MARKER).write_bytes(content)
     assert MARKER in refused(photos).what
