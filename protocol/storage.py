@@ -164,11 +164,16 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold a lock file for the length of the block; others wait.
+
+    Args:
+        path: The lock file; it stays, and holds nothing.
+        wait: Whether to wait for another process that holds it.
 
     Raises:
         StorageError: E_IO, the lock file cannot be made.
+        BlockingIOError: Another process holds the lock, and ``wait`` is false.
     """
     with storage_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE)
@@ -176,11 +181,14 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         if sys.platform == "win32":  # pragma: no cover
             import msvcrt  # noqa: PLC0415
 
-            msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            except OSError as error:
+                raise BlockingIOError(str(error)) from error
         else:
             import fcntl  # noqa: PLC0415
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)  # closing releases the lock

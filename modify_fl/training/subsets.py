@@ -2,13 +2,15 @@
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
-from modify_fl.config import Subset
+from modify_fl.config import NetworkConfig, Subset
 from modify_fl.errors import ConfigError
-from modify_fl.networks.lora import add_lora, merge_lora
+from modify_fl.networks.encoder import build_encoder, fold_gains
+from modify_fl.networks.lora import LORA_RANK, add_lora, merge_lora
 
-__all__ = ["adapter_tensors", "open_subset", "trainable_names"]
+__all__ = ["adapter_tensors", "count_trainable", "open_subset", "trainable_names"]
 
 
 def trainable_names(encoder: nn.Module, subset: Subset) -> tuple[str, ...]:
@@ -61,3 +63,22 @@ def adapter_tensors(encoder: nn.Module, names: tuple[str, ...]) -> dict[str, Ten
     merge_lora(merged)
     state = merged.state_dict()
     return {name: state[name].detach().cpu().contiguous().clone() for name in names}
+
+
+def count_trainable(network: NetworkConfig, subset: Subset) -> int:
+    """Return the number of parameters that stage 2 trains (M-38); nothing is allocated.
+
+    Args:
+        network: Sizes of the networks.
+        subset: Which part would be trained.
+
+    Raises:
+        ConfigError: The encoder has no such part.
+    """
+    with torch.device("meta"):
+        encoder = build_encoder(network)
+        fold_gains(encoder)
+    names = trainable_names(encoder, subset)
+    if subset == "lora":
+        return sum(LORA_RANK * encoder.get_parameter(name).shape[0] for name in names)
+    return sum(encoder.get_parameter(name).numel() for name in names)

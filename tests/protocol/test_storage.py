@@ -137,3 +137,11 @@ def test_lock_makes_others_wait(tmp_path: Path) -> None:
     assert order == ["first", "second"]
     with pytest.raises(StorageError), exclusive_lock(tmp_path / "no" / "lock"):
         pytest.fail("the block must not run")
+
+
+def test_lock_that_is_held_can_be_refused_instead(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with exclusive_lock(lock), pytest.raises(BlockingIOError), exclusive_lock(lock, wait=False):
+        pytest.fail("the block must not run")
+    with exclusive_lock(lock, wait=False):
+        pass
