@@ -110,7 +110,7 @@ def test_a_batch_may_mix_styles_and_strength_is_clipped(mine: Path) -> None:
         "strength": np.array(3, np.float32),
     }
     (painted,) = session.run(None, feed)
-    expected = style.stylize_each(photos, seeds=((5,), (7,)))[:, 0].numpy()
+    expected = style.paint_each(photos, seeds=((5,), (7,)))[:, 0].numpy()
     assert np.abs(painted - expected).max() < 1e-3
     assert np.abs(painted).max() <= 1
 
