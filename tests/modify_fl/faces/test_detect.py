@@ -122,7 +122,7 @@ def test_face_cut_by_the_frame_is_found_by_padding() -> None:
 
 
 def test_pale_photo_is_found_with_lower_thresholds() -> None:
-    pale = np.uint8(120 + one() / 255 * 6)
+    pale = np.uint8(120 + one() / 255 * 10)
     faces = detector().detect(pale)
     assert [face.path for face in faces] == ["low threshold"]
 
