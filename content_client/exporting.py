@@ -80,6 +80,7 @@ class Export:
                 return self._plan(console, plan)
             loaded = load_style(style)
             encoder = load_adapter(adapter, loaded) if adapter else None
+        console.note("building the graph; this takes a while")
         content = onnx_bytes(loaded, encoder, seeds=self.seeds, facts=facts)
         with atomic_writer(self.out, overwrite=self.overwrite) as stream:
             stream.write(content)

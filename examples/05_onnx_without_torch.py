@@ -4,7 +4,7 @@
     python examples/05_onnx_without_torch.py style.onnx face.jpg painted.png 7
 
 The photo shows one face, aligned. The last word is the number of a style; the
-picture is that of ``content-client stylize --seed 7``, to one level of 255.
+picture is that of ``content-client stylize --no-align --seed 7``, to one level of 255.
 """
 
 import json

@@ -1,7 +1,6 @@
 """A style as an ONNX graph, to paint without torch (U-19).
 
-The graph is the path that ``Style.stylize`` takes, with D's fixed noise inside
-(M-16)::
+The graph is the path that ``Style.paint`` takes, with D's fixed noise inside (M-16)::
 
     photo     float32 [B, 3, R, R] in [-1, 1]: aligned faces
     z         float32 [B, Z], standard normal: one style each
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from modify_fl.artifacts import LoadedStyle
 from modify_fl.errors import MissingPackageError
 from modify_fl.networks.model import StyleModel
-from modify_fl.streams import generator
+from modify_fl.styles import draw_noise
 
 __all__ = ["STYLES", "onnx_bytes", "require_onnx"]
 
@@ -76,8 +75,8 @@ def onnx_bytes(
     Args:
         style: The verified bundle's networks.
         encoder: E' of an adapter; the bundle's own E if none.
-        seeds: Styles whose noise goes along under ``STYLES``, as ``Style.style_rows``
-            numbers them: only torch can draw it.
+        seeds: Styles whose noise goes along under ``STYLES``, by seed: only
+            torch can draw it.
         facts: More metadata, by key.
 
     Raises:
@@ -86,8 +85,8 @@ def onnx_bytes(
     require_onnx()
     import onnx  # noqa: PLC0415 - optional
 
-    z_dim, side = style.network.z_dim, style.network.resolution
-    example = (torch.zeros(2, 3, side, side), torch.ones(2, z_dim), torch.tensor(1.0))
+    side = style.network.resolution
+    example = (torch.zeros(2, 3, side, side), torch.ones(2, style.network.z_dim), torch.tensor(1.0))
     graph = _Graph(style.model, encoder).eval()
     graph(*example)  # fills the cache of filters, which must not keep the exporter's tensors without values
     batch = torch.export.Dim("batch")
@@ -99,7 +98,7 @@ def onnx_bytes(
         )  # fmt: skip
     message = cast("torch.onnx.ONNXProgram", program).model_proto
     _forget(message)
-    noise = {seed: torch.randn(1, z_dim, generator=generator(seed, "style"))[0].tolist() for seed in seeds}
+    noise = {seed: draw_noise(style.model, seed)[0].tolist() for seed in seeds}
     onnx.helper.set_model_props(message, {**facts, STYLES: json.dumps(noise)})
     onnx.checker.check_model(message, full_check=True)
     content: bytes = message.SerializeToString()

@@ -22,7 +22,18 @@ from modify_fl.faces.decode import fit_square
 from modify_fl.networks.model import StyleModel, truncate
 from modify_fl.streams import generator
 
-__all__ = ["Between", "Controls", "Mixed", "Reference", "Seeded", "StyleChoice", "between", "draw_rows", "seeded"]
+__all__ = [
+    "Between",
+    "Controls",
+    "Mixed",
+    "Reference",
+    "Seeded",
+    "StyleChoice",
+    "between",
+    "draw_noise",
+    "draw_rows",
+    "seeded",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +205,12 @@ def draw_rows(model: StyleModel, seed: int, truncation: float = 1.0) -> Tensor:
         seed: Names the style.
         truncation: psi; 1 keeps M(z), 0 gives M's offset.
     """
-    z = torch.randn(1, model.remapping.z_dim, generator=generator(seed, "style"))
-    return truncate(model.remap(z), model.remapping.offset, truncation)
+    return truncate(model.remap(draw_noise(model, seed)), model.remapping.offset, truncation)
+
+
+def draw_noise(model: StyleModel, seed: int) -> Tensor:
+    """Return z of the style number ``seed``, float32 [1, Z], standard normal."""
+    return torch.randn(1, model.remapping.z_dim, generator=generator(seed, "style"))
 
 
 def seeded(seeds: Sequence[int]) -> tuple[Seeded, ...]:

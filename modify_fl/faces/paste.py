@@ -35,8 +35,8 @@ __all__ = ["Patch", "paste", "seam_mask"]
 Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
-_CENTRE = (0.5, 0.52)  # of the ellipse, as shares of the crop: between forehead and chin
-_AXES = (0.38, 0.46)  # its half axes; beyond them the photo is as it was
+_CENTRE = (0.5, 0.51)  # of the ellipse, as shares of the crop: between forehead and chin
+_AXES = (0.4, 0.46)  # its half axes; beyond them the photo is as it was
 _FEATHER = 0.4  # share of each half axis over which the mask falls
 _SEAM_CELLS = 16  # side of the map of colour shifts along the seam
 _SEAM_SPREAD = 3  # how often it is smoothed

@@ -196,7 +196,10 @@ class _Meter:
         return values, (images - seen) / max(now - then, 1e-9)
 
 
-def train(trainer: Trainer, folder: Path, emit: Emit, ranks: Ranks | None = None) -> float:
+def train(
+    trainer: Trainer, folder: Path, emit: Emit, ranks: Ranks | None = None, *,
+    checkpoint_seconds: float = _CHECKPOINT_SECONDS,
+) -> float:  # fmt: skip
     """Run ``trainer`` to its end, from its checkpoint where there is one.
 
     Args:
@@ -204,6 +207,7 @@ def train(trainer: Trainer, folder: Path, emit: Emit, ranks: Ranks | None = None
         folder: The run's folder; checkpoints and samples go there.
         emit: Takes every report.
         ranks: The processes that train together; the first one writes (M-56).
+        checkpoint_seconds: Time between two checkpoints; 0 saves after every step.
 
     Returns:
         Training time over all parts of the run, in seconds.
@@ -244,7 +248,7 @@ def train(trainer: Trainer, folder: Path, emit: Emit, ranks: Ranks | None = None
                 tell("warning", warning)
 
             stopping = _agreed(trainer, ranks, stop=stop.requested)
-            if stopping or time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            if stopping or time.monotonic() - saved > checkpoint_seconds:
                 _save(trainer, folder, meter.seconds, ranks)
                 saved = time.monotonic()
                 tell("checkpoint")

@@ -55,7 +55,9 @@ class ImageTerms:
             terms["lp"] = self.lambda_lp * self.perceptual(target, output)
         return terms
 
-    def likeness(self, faces: Tensor, output: Tensor, identity_scale: float = 1.0) -> dict[str, Tensor]:
+    def likeness(
+        self, faces: Tensor, output: Tensor, identity_scale: float = 1.0, known: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return the weighted identity term where it is in use, float32 [B].
 
         Args:
@@ -63,10 +65,11 @@ class ImageTerms:
             output: In these pictures, same shape.
             identity_scale: 0 leaves the term out of this step; more than 1
                 makes up for steps that left it out.
+            known: R(faces) where the caller has it already, float32 [B, d].
         """
         if not self.lambda_id or not identity_scale:
             return {}
-        return {"id": self.lambda_id * identity_scale * self.identity(faces, output)}
+        return {"id": self.lambda_id * identity_scale * self.identity(faces, output, known)}
 
     @property
     def perceptual_record(self) -> NetRecord:
@@ -86,12 +89,23 @@ class ImageTerms:
             far, _ = self.features.features(output)
         return losses.feature_distance(near, far)
 
-    def identity(self, target: Tensor, output: Tensor) -> Tensor:
-        """Return L_id, or the weighted distance of M-42 where the face network is missing; float32 [B]."""
+    def identity(self, target: Tensor, output: Tensor, known: Tensor | None = None) -> Tensor:
+        """Return L_id, or the weighted distance of M-42 where the face network is missing; float32 [B].
+
+        Arguments as in ``likeness``.
+        """
         if self.nets.face is None:
             return _LAPLACIAN_WEIGHT * losses.laplacian(face_crop(target), face_crop(output))
+        near = self.embedding(target) if known is None else known
         with self.compute.autocast():
-            with torch.no_grad():
-                near = self.nets.face(target)
             far = self.nets.face(output)
         return losses.identity(near, far)
+
+    @torch.no_grad()
+    def embedding(self, faces: Tensor) -> Tensor:
+        """Return R of faces, without gradient, float32 [B, d]; only where there is a face network."""
+        if self.nets.face is None:
+            raise RuntimeError("there is no face network")
+        with self.compute.autocast():
+            found: Tensor = self.nets.face(faces)
+        return found

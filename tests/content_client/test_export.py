@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,13 +22,18 @@ import torch
 from PIL import Image
 from programs import QUICK, Result, client, draw_photos
 
+from content_client.exporting import _release
 from modify_fl import onnx as subject
 from modify_fl.data import load_images, to_uint8
+from modify_fl.errors import ConfigError
 from modify_fl.style import Style
 from modify_fl.styles import Controls, seeded
+from protocol.errors import PolicyError
 from protocol.manifest import Usage
+from protocol.privacy import DpStatement, privacy_statement
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
+from protocol.verify import open_bundle
 
 _EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "05_onnx_without_torch.py"
 _REASON = "shown at the fair with the consent of those in the photos"
@@ -169,6 +175,35 @@ def test_weights_from_photos_stay_without_a_reason(mine: Path) -> None:
     assert not (mine / "no.onnx").exists()
 
 
+_DP = DpStatement(
+    applied=True, unit="image", adjacency="add or remove one", epsilon=3.0, delta=1e-5, sampling_rate=0.1,
+    noise_multiplier=1.0, max_grad_norm=1.0, steps=100, accountant="PRV",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dp", "release", "free"),
+    [(_DP, "shareable", True), (_DP, "local-only", False), (DpStatement(applied=False), "shareable", False)],
+)
+def test_only_weights_with_a_guarantee_that_may_be_shared_go_freely(
+    dp: DpStatement, release: str, free: bool, mine: Path
+) -> None:
+    """P-37, P-39: no adapter of today has a guarantee; one that has needs no reason."""
+    now = datetime.now(UTC)
+    with open_bundle(mine / "photos.mdfa", trust=TrustStore.default(), now=now) as adapter:
+        manifest = adapter.manifest
+    card = replace(manifest.privacy, dp=dp, statement=privacy_statement("encoder-adapter", dp))
+    manifest = replace(manifest, privacy=card, release=release)  # type: ignore[arg-type]
+    if free:
+        assert _release(manifest, None) == {"adapter_privacy": card.statement}
+        with pytest.raises(ConfigError, match="is not needed"):
+            _release(manifest, _REASON)
+        return
+    with pytest.raises(PolicyError, match="local-only"):
+        _release(manifest, None)
+    assert _release(manifest, _REASON)["guarantee"] == "none"
+
+
 def test_the_form_must_be_named_and_results_are_never_replaced(mine: Path) -> None:
     formless = client("export", "--bundle", "style.mdfy", "--out", "b.onnx", cwd=mine)
     assert formless.code == 2
@@ -202,15 +237,23 @@ def test_an_adapter_of_another_bundle_is_refused(desk: Path, mine: Path, publish
     assert not (mine / "d.onnx").exists()
 
 
-def test_a_style_for_certain_people_needs_their_identity(desk: Path, publish: Callable[..., str]) -> None:
-    """B-27, as for every other use."""
+def test_who_may_use_a_style_is_asked_as_for_every_other_use(
+    desk: Path, publish: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B-27."""
     publish(desk / "sent.mdfy", Usage(audience=("age1x",)))
     refused = client("export", "--onnx", "--bundle", "sent.mdfy", "--out", "e.onnx", "--json", cwd=desk)
     assert (refused.code, refused.json["error"]["code"]) == (6, "E_AUDIENCE")
     identity = client("trust", "identity", "--no-passphrase", "--json", cwd=desk).json["result"]["recipient"]
     publish(desk / "mine.mdfy", Usage(audience=(identity,)), recipients=(identity,))
-    planned = client("export", "--onnx", "--bundle", "mine.mdfy", "--out", "e.onnx", "--dry-run", cwd=desk)
-    assert planned.code == 0, planned.err
+    monkeypatch.setattr("content_client.exporting.onnx_bytes", lambda *_, **__: b"graph")
+    done = client("export", "--onnx", "--bundle", "mine.mdfy", "--out", "e.onnx", cwd=desk)
+    assert done.code == 0, done.err
+    assert "the ONNX file is not encrypted" in done.err
+    assert (desk / "e.onnx").read_bytes() == b"graph"
+    publish(desk / "terms.mdfy", Usage(requires_acknowledgement=True))
+    unread = client("export", "--onnx", "--bundle", "terms.mdfy", "--out", "f.onnx", "--json", cwd=desk)
+    assert (unread.code, unread.json["error"]["code"]) == (6, "E_USAGE")
 
 
 def test_without_the_extra_it_is_one_sentence(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

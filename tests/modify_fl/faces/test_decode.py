@@ -490,8 +490,7 @@ def test_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
         save_png(gradient(), tmp_path / "file" / "a.png")
 
 
-def test_decoding_does_not_import_torch() -> None:
-    code = (
-        "import modify_fl.faces.decode, modify_fl.synthetic, modify_fl.datasets, sys; sys.exit('torch' in sys.modules)"
-    )
+def test_decoding_and_aligning_do_not_import_torch() -> None:
+    modules = "modify_fl.faces.decode, modify_fl.faces.align, modify_fl.synthetic, modify_fl.datasets"
+    code = f"import {modules}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

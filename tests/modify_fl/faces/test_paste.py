@@ -1,6 +1,7 @@
 """Painted faces back into their photo: exact where nothing was painted, without a seam elsewhere (U-64)."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from modify_fl.errors import ShapeError
 from modify_fl.faces.align import Alignment
+from modify_fl.faces.decode import decode_image
 from modify_fl.faces.paste import Patch, _bounds, paste, seam_mask
 from modify_fl.synthetic import draw_faces
 
@@ -42,7 +44,7 @@ def influence(alignment: Alignment, shape: tuple[int, ...]) -> np.ndarray:
     points = alignment.to_crop(np.stack([columns.ravel(), rows.ravel()], -1)) / alignment.resolution
     # The ellipse of the module, and the reach of one sample of the map that bilinear sampling adds.
     side = min(math.ceil(2 * alignment.side), 4 * alignment.resolution)
-    x, y = (points[:, 0] - 0.5) / (0.38 + 1 / side), (points[:, 1] - 0.52) / (0.46 + 1 / side)
+    x, y = (points[:, 0] - 0.5) / (0.4 + 1 / side), (points[:, 1] - 0.51) / (0.46 + 1 / side)
     return (x**2 + y**2 < 1).reshape(shape[:2])
 
 
@@ -204,3 +206,15 @@ def test_patch_must_fit_its_alignment(change: dict[str, np.ndarray]) -> None:
     good = np.zeros((64, 64, 3), np.uint8)
     with pytest.raises(ShapeError):
         Patch(**{"crop": good, "painted": good, "alignment": placed(*POSES[0], 64), **change})
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 256])
+def test_real_photos_come_back_exactly_from_an_identity(resolution: int, shared_data: Path) -> None:
+    from modify_fl.faces.detect import FaceDetector
+
+    detector = FaceDetector()
+    for photo in sorted((shared_data / "photos" / "congress").glob("*.jpg"))[::9]:
+        pixels = decode_image(photo)
+        made = [patch(pixels, Alignment.of(face.landmarks, resolution)) for face in detector.detect(pixels)]
+        assert made
+        assert np.array_equal(paste(pixels, made), pixels)
