@@ -179,9 +179,8 @@ def start(bundle: Path, key: Path, photo: Path, threads: int) -> None:
             begin = time.perf_counter()
             subprocess.run(words, env=environment, check=True)  # noqa: S603 - our own program
             times.append(time.perf_counter() - begin)
-    print(
-        f"\n## Start\n\none photo, process start to end: {times[0]:.1f} s first, {statistics.median(times):.1f} s median"
-    )
+    first, median = times[0], statistics.median(times)
+    print(f"\n## Start\n\none photo, process start to end: {first:.1f} s at first, {median:.1f} s median")
 
 
 def refine(style: Style, folder: Path, count: int) -> None:
@@ -206,9 +205,8 @@ def refine(style: Style, folder: Path, count: int) -> None:
                 ("painted, not trained with", judge, lambda own, x: own.paint(x, rows)[0]),
             ):
                 table[name].append(tuple(_distance(nets, face, show(own, face)) for own in (style, done.style)))  # type: ignore[arg-type]
-    print(
-        f"\n## Refining, {STEPS} steps, {len(taken)} faces\n\n| LPIPS + 1 - cosine | before | after | falls on |\n|---|---|---|---|"
-    )
+    print(f"\n## Refining, {STEPS} steps, {len(taken)} faces\n")
+    print("| LPIPS + 1 - cosine | before | after | falls on |\n|---|---|---|---|")
     for name, pairs in table.items():
         before, after = (statistics.mean(values) for values in zip(*pairs, strict=True))
         print(f"| {name} | {before:.3f} | {after:.3f} | {sum(b > a for b, a in pairs) / len(pairs):.0%} |")

@@ -31,7 +31,10 @@ _SMALLEST_BOX = 20  # pixels of that picture
 _SHRINK = 0.709
 _USUAL = ((0.6, 0.7, 0.7), 0.9)  # thresholds of the three networks, and of the result
 _LOW = ((0.5, 0.6, 0.6), 0.95)  # of a photo with its contrast stretched; a lower end finds faces in shirts
-_SURE = 0.995  # upright faces of photos get 0.999, the same upside down up to 0.99
+_SURE = 0.9985  # most upright faces of photos get more, the same photos upside down up to 0.9974
+_MISFIT = 0.1  # what landmarks that lie unlike those of a face cost, in probability
+# Where eyes, nose and mouth corners lie in a face that is seen from the front, up to place, size and angle.
+_FRONT = np.array([[-1.0, -1.15], [1.0, -1.15], [0.0, 0.0], [-0.82, 1.17], [0.84, 1.16]]) @ np.array([1, 1j])
 _TURNED = 0.35
 _DARK = 50.0
 _UPRIGHT_DEGREES = 60.0
@@ -115,9 +118,9 @@ class FaceDetector:
         if _surest(upright) >= _SURE:
             return upright
         # Sideways and upside-down faces are often seen as upright ones, with less certainty and wrong landmarks.
-        turned = max((self._turned(small, turns) for turns in (1, 2, 3)), key=_surest)
+        turned = max((self._turned(small, turns) for turns in (1, 2, 3)), key=_credit)
         stretched = np.asarray(ImageOps.autocontrast(Image.fromarray(small), cutoff=1))
-        return max(upright, turned, key=_surest) or self._look(stretched, "low threshold", _same, _LOW)
+        return max(upright, turned, key=_credit) or self._look(stretched, "low threshold", _same, _LOW)
 
     def _turned(self, small: Pixels, turns: int) -> list[Face]:
         turned, back = _rotated(small, turns)
@@ -247,6 +250,19 @@ def _centre(face: Face) -> tuple[float, float]:
 
 def _surest(faces: Sequence[Face]) -> float:
     return max((face.probability for face in faces), default=0.0)
+
+
+def _credit(faces: Sequence[Face]) -> float:
+    """Return how far the best of some faces can be believed: its probability, less where landmarks fit no face."""
+    return max((face.probability - _MISFIT * _misfit(face.landmarks) for face in faces), default=0.0)
+
+
+def _misfit(landmarks: Points) -> float:
+    """Return how far landmarks lie from those of a face seen from the front, in distances between its eyes."""
+    own, front = landmarks @ np.array([1, 1j]), _FRONT - _FRONT.mean()
+    own = own - own.mean()
+    scale = (front.conj() @ own) / (front.conj() @ front)  # least squares over turns and sizes
+    return float(np.abs(own - scale * front).mean() / max(abs(scale) * abs(front[1] - front[0]), 1e-9))
 
 
 def _tilt(landmarks: Points) -> float:
