@@ -25,7 +25,7 @@ from modify_fl.faces.paste import Patch, paste
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.styles import StyleChoice
 
-__all__ = ["PhotoReader", "PhotoSource", "ReadPhoto", "Stylized", "faces_of", "similarity"]
+__all__ = ["PhotoReader", "PhotoSource", "ReadPhoto", "Stylized", "as_picture", "faces_of", "similarity"]
 
 Pixels = NDArray[np.uint8]
 PhotoSource = str | Path | bytes | Image.Image | Pixels | Tensor

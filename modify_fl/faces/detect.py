@@ -32,7 +32,7 @@ _SHRINK = 0.709
 _USUAL = ((0.6, 0.7, 0.7), 0.9)  # thresholds of the three networks, and of the result
 _LOW = ((0.5, 0.6, 0.6), 0.95)  # of a photo with its contrast stretched; a lower end finds faces in shirts
 _SURE = 0.9985  # most upright faces of photos get more, the same photos upside down up to 0.9974
-_MISFIT = 0.1  # what landmarks that lie unlike those of a face cost, in probability
+_MISFIT = 0.05  # what landmarks that lie unlike those of a face cost, in probability
 # Where eyes, nose and mouth corners lie in a face that is seen from the front, up to place, size and angle.
 _FRONT = np.array([[-1.0, -1.15], [1.0, -1.15], [0.0, 0.0], [-0.82, 1.17], [0.84, 1.16]]) @ np.array([1, 1j])
 _TURNED = 0.35
