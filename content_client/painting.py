@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from content_client.overview import SHEET_ROWS, WHOLE_SIDE, Overview
 from content_client.photos import Photo
 from content_client.results import Job, Journal, Record, write_records
 from modify_fl.config import Runtime
@@ -30,7 +30,6 @@ from modify_fl.errors import DataError, InterruptedRunError, MissingWeightsError
 from modify_fl.faces.decode import Picture, read_picture, save_png
 from modify_fl.perceptual import FaceNet, PerceptualNets
 from modify_fl.photo import PhotoReader, ReadPhoto, faces_of, similarity
-from modify_fl.sheet import contact_sheet
 from modify_fl.style import Style
 from modify_fl.styles import Controls
 from modify_fl.training.interrupt import StopRequest
@@ -44,8 +43,6 @@ _BATCH = 16  # faces painted together
 _PIXELS = 32_000_000  # of the photos held for that
 _AHEAD = 2  # photos decoded while others are painted
 _BEHIND = 16  # photos waiting to be written
-_SHEET_ROWS = 40
-_SHEET_SIDE = 160
 _NAMED = 10
 
 Pixels = NDArray[np.uint8]
@@ -116,8 +113,12 @@ class Painter:
     """How the styles are applied."""
     options: Options
     """What else is done."""
-    thumbs: dict[int, list[Pixels]] = field(default_factory=dict)
-    """Rows of the contact sheet by photo."""
+    overview: Overview = field(init=False)
+    """The contact sheet."""
+
+    def __post_init__(self) -> None:
+        """Begin a contact sheet: of whole photos, or of faces at their own size."""
+        self.overview = Overview(side=WHOLE_SIDE if self.reader.align else self.style.resolution)
 
     @cached_property
     def _version(self) -> str:
@@ -274,14 +275,13 @@ class Painter:
         """Put the faces back, write every style, and return the record; runs in a thread of its own."""
         photo, index = painted.photo, painted.index
         names = job.names(index, photo.numbers)
-        shown, row = index < _SHEET_ROWS, [photo.picture.pixels]
+        shown = [photo.picture.pixels]
         for style, own, faces in zip(job.styles, names, painted.faces, strict=True):
             whole = photo.put_back(list(faces))
             for name, pixels in zip(own, faces if job.crops else [whole], strict=True):
                 self._save(job.out / name, pixels, photo.picture if pixels is whole else None, style.mark)
-            row += [whole] if shown else []
-        if shown:
-            self.thumbs[index] = [_thumb(pixels, self._sheet_side(photo)) for pixels in row]
+            shown.append(whole)
+        self.overview.add(index, shown)
         return index, Record(
             photo=job.photos[index].name, status="written", outputs=tuple(name for own in names for name in own),
             styles=tuple(style.mark for style in job.styles), skipped=photo.skipped, remarks=photo.remarks,
@@ -306,41 +306,23 @@ class Painter:
         }  # fmt: skip
         return {"modify-fl": json.dumps(note, sort_keys=True)}
 
-    def _sheet_side(self, photo: ReadPhoto) -> int:
-        return _SHEET_SIDE if photo.alignments else self.style.resolution
-
     # The end ------------------------------------------------------------------
 
     def _finish(self, job: Job, records: Sequence[Record], journal: Journal) -> Mapping[str, object]:
         if not any(record.outputs for record in records):
             raise DataError("none of the photos can be used", why=_reasons(records), fix="look at the files")
-        self._sheet(job, records)
+        self.overview.write(job, records, self._decode)
         write_records(job.results, records)
         journal.complete()
         return self._report(job, records)
-
-    def _sheet(self, job: Job, records: Sequence[Record]) -> None:
-        first = [index for index, record in enumerate(records) if record.outputs][:_SHEET_ROWS]
-        rows = [self.thumbs.get(index) or self._thumbs_on_disk(job, index, records[index]) for index in first]
-        side = max(row[0].shape[0] for row in rows)
-        rows = [[_thumb(picture, side) for picture in row] for row in rows]
-        columns, names = ["photo", *(style.mark for style in job.styles)], [job.photos[index].name for index in first]
-        save_png(np.asarray(contact_sheet(rows, columns=columns, names=names)), job.sheet)
-
-    def _thumbs_on_disk(self, job: Job, index: int, record: Record) -> list[Pixels]:
-        """Return the row of a photo that an earlier call painted."""
-        outputs = record.outputs[:: len(record.outputs) // len(job.styles)]
-        pictures = [self._decode(job.photos[index]), *(read_picture(job.out / name) for name in outputs)]
-        side = _SHEET_SIDE if self.reader.align else self.style.resolution
-        return [_thumb(picture.pixels, side) for picture in pictures]
 
     def _report(self, job: Job, records: Sequence[Record]) -> Mapping[str, object]:
         written = sum(len(record.outputs) for record in records)
         failed = [record for record in records if not record.outputs]
         self.console.say(f"wrote {written} pictures of {len(records) - len(failed)} photos to {job.out}")
         self.console.say(f"contact sheet  {job.sheet}")
-        if len(records) - len(failed) > _SHEET_ROWS:
-            self.console.say(f"it shows the first {_SHEET_ROWS} photos")
+        if len(records) - len(failed) > SHEET_ROWS:
+            self.console.say(f"it shows the first {SHEET_ROWS} photos")
         result = {
             "out": job.out, "contact_sheet": job.sheet, "results": job.results, "photos": len(records),
             "pictures": written, "faces": sum(len(record.faces) for record in records),
@@ -367,21 +349,6 @@ def _located(photo: ReadPhoto, at: int) -> dict[str, object]:
         "number": photo.numbers[at], "box": [round(value) for value in face.box], "size": round(face.size),
         "found": face.path, "probability": round(face.probability, 4),
     }  # fmt: skip
-
-
-def _thumb(pixels: Pixels, side: int) -> Pixels:
-    """Return a picture within a white square, uint8 [side, side, 3]."""
-    height, width = pixels.shape[:2]
-    if (height, width) == (side, side):
-        return pixels
-    share = side / max(height, width)
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    image = image.reduce(max(1, int(1 / share / 2))).resize(
-        (max(1, round(width * share)), max(1, round(height * share))), Image.Resampling.BICUBIC
-    )
-    page = Image.new("RGB", (side, side), "white")
-    page.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return np.asarray(page)
 
 
 def _reasons(records: Sequence[Record]) -> str:

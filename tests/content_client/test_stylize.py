@@ -322,7 +322,8 @@ def test_scores_without_a_face_network_are_refused(desk: Path, monkeypatch: pyte
 
 def test_a_stopped_run_goes_on_where_it_was(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_photos(desk / "many", 40)
-    words = ("--bundle", "style.mdfy", "many", "--out", "out", "--threads", "1", "--no-align")
+    common = ("--bundle", "style.mdfy", "many", "--threads", "1", "--no-align")
+    words = (*common, "--out", "out")
     found = PhotoReader.find
 
     def stop_at_the_tenth(self: PhotoReader, picture: Picture, *, name: str = "") -> ReadPhoto:
@@ -342,7 +343,7 @@ def test_a_stopped_run_goes_on_where_it_was(desk: Path, monkeypatch: pytest.Monk
     done = client("stylize", *words, cwd=desk)
     assert done.code == 0, done.err
     assert "going on: " in done.err
-    assert client("stylize", *words[:-4], "--out", "whole", *words[-3:], cwd=desk).code == 0
+    assert client("stylize", *common, "--out", "whole", cwd=desk).code == 0
     for path in sorted((desk / "whole").iterdir()):
         assert path.read_bytes() == (desk / "out" / path.name).read_bytes(), path.name
 
