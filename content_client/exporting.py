@@ -1,4 +1,4 @@
-"""A verified style, and an adapter for it, as a file that other programs read (U-19, P-39).
+"""A verified style, and an adapter for it, as a file that other programs read or others may have (U-19, P-39).
 
 Rules kept here: both files are verified as for every other use; weights that were
 trained on photos without differential privacy go out only with a reason, which
@@ -14,10 +14,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from content_client.identity import adapter_identity
 from modify_fl.bundle import load_adapter, load_style
 from modify_fl.console import Console
 from modify_fl.errors import ConfigError
 from modify_fl.onnx import onnx_bytes, require_onnx
+from modify_fl.passphrase import Ask
+from modify_fl.privacy.release import record_unprotected, write_unprotected
 from protocol.encryption import Identity
 from protocol.errors import problem
 from protocol.lint import lint_texts
@@ -31,6 +34,7 @@ __all__ = ["Export"]
 
 _OPTION = "--release-unprotected"
 _REASON_MAX = 200
+_NOTHING_GUARANTEED = "the file holds weights trained on photos, and nothing is guaranteed about what they show"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,8 @@ class Export:
     """Numbers of the styles whose noise goes along."""
     reason: str | None
     """Why weights without a guarantee may go out (P-39)."""
+    photos: Path | None
+    """What the adapter was trained on; their ledger must know (P-39)."""
     identity: Identity | None
     """The user's own age identity."""
     overwrite: bool
@@ -82,6 +88,8 @@ class Export:
             encoder = load_adapter(adapter, loaded) if adapter else None
         console.note("building the graph; this takes a while")
         content = onnx_bytes(loaded, encoder, seeds=self.seeds, facts=facts)
+        if "guarantee" in facts:
+            record_unprotected(facts["release_reason"], self.photos)
         with atomic_writer(self.out, overwrite=self.overwrite) as stream:
             stream.write(content)
         self._report(console, style.manifest, facts, len(content))
@@ -90,8 +98,35 @@ class Export:
     def _open(self, path: Path) -> VerifiedBundle:
         return open_bundle(path, trust=TrustStore.default(), now=datetime.now(UTC), identity=self.identity)
 
+    def share(self, console: Console, *, ask: Ask, dry_run: bool) -> Mapping[str, object]:
+        """Sign the adapter again as one that may be given away, and return the result of the command (P-39).
+
+        Raises:
+            ConfigError: There is no adapter, it may leave as it is, or it is not said which
+                photos it was trained on.
+            PolicyError: E_LOCAL_ONLY, a reason is needed; E_LINT, it holds a private detail.
+            ProtocolError: Verification failed, or the file cannot be written.
+        """
+        if self.adapter is None:
+            raise ConfigError("there is no adapter to share", fix="name it with --adapter FILE")
+        with self._open(self.bundle) as style, self._open(self.adapter) as adapter:
+            check_base(adapter, style)
+            reason = _reason(self.reason)
+            plan = {"out": self.out, "bundle": style.payload_digest, "guarantee": "none"}
+            if dry_run:
+                return self._plan(console, plan)
+            key, provider = adapter_identity(TrustStore.default(), ask)
+            made = write_unprotected(
+                self.out, adapter, reason=reason, photos=self.photos, key=key, provider=provider,
+                overwrite=self.overwrite,
+            )  # fmt: skip
+        console.say(f"wrote {self.out}, signed by this computer; who gets it needs your adapter key, and the style")
+        console.warn(_NOTHING_GUARANTEED)
+        return {**plan, "release": made.release, "digest": made.digest}
+
     def _plan(self, console: Console, plan: Mapping[str, object]) -> Mapping[str, object]:
-        console.say(f"would write {self.out} with the noise of {len(self.seeds)} styles")
+        noise = f" with the noise of {len(self.seeds)} styles" if "styles" in plan else ""
+        console.say(f"would write {self.out}{noise}")
         console.say(f"weights trained on photos go along: {'yes' if self.adapter else 'no'}")
         return plan
 
@@ -105,7 +140,7 @@ class Export:
         if manifest.usage.audience is not None:
             console.warn("this style was addressed to certain recipients; the ONNX file is not encrypted: keep it")
         if "guarantee" in facts:
-            console.warn("the file holds weights trained on photos, and nothing is guaranteed about what they show")
+            console.warn(_NOTHING_GUARANTEED)
 
 
 def _facts(style: VerifiedBundle, adapter: Manifest | None, reason: str | None) -> dict[str, str]:
@@ -132,13 +167,17 @@ def _release(adapter: Manifest | None, reason: str | None) -> dict[str, str]:
     said = {"adapter_privacy": adapter.privacy.statement}
     if free:
         return said
+    return said | {"guarantee": "none", "release_reason": _reason(reason)}
+
+
+def _reason(reason: str | None) -> str:
     if reason is None:
         raise problem(
             "E_LOCAL_ONLY",
             why="the adapter was trained on photos without differential privacy, and may show traces of them",
-            fix=f'export the style without the adapter, or add {_OPTION} "REASON"; the reason enters the file',
+            fix=f'keep the adapter here, or add {_OPTION} "REASON"; the reason enters the file',
         )
-    return said | {"guarantee": "none", "release_reason": _checked(reason)}
+    return _checked(reason)
 
 
 def _checked(reason: str) -> str:

@@ -48,13 +48,26 @@ from protocol.publish import write_bundle
 from protocol.signing import PrivateKey
 from protocol.verify import VerifiedBundle, check_base
 
-__all__ = ["ARCHITECTURE", "Release", "load_adapter", "load_style", "write_adapter", "write_style_bundle"]
+__all__ = [
+    "ARCHITECTURE",
+    "LOCAL_ONLY",
+    "Release",
+    "Shared",
+    "load_adapter",
+    "load_style",
+    "write_adapter",
+    "write_style_bundle",
+]
 
 ARCHITECTURE = "modify-stylegan2-fpn/1"
 """The one architecture this package builds."""
 
 _Config = TypeVar("_Config", NetworkConfig, CriticConfig)
 
+LOCAL_ONLY = DpStatement(applied=False, guarantee="none", reason="no privacy mechanism ran; the weights stay here")
+"""What an adapter says that must not leave this machine (P-3)."""
+
+_NO_DP = DpStatement(applied=False)
 _LIFE = timedelta(days=730)
 _SELFTEST_TOLERANCE = 0.01
 _BANDS = (10, 100, 300, 1000, 3000, 10_000, 100_000)
@@ -90,6 +103,16 @@ class Release:
     """What the provider allows, and whom the bundle is addressed to (B-27)."""
     evaluation: tuple[Figure, ...] = ()
     """Measured figures (M-48)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What an adapter says that may leave this machine."""
+
+    bundle_id: str
+    """Its id, as the ledger recorded it before it was written."""
+    dp: DpStatement
+    """What protects the photos, or why nothing does."""
 
 
 # Writing ----------------------------------------------------------------------
@@ -157,9 +180,16 @@ def write_style_bundle(
 
 
 def write_adapter(
-    path: Path, adapted: Adapted, *, style: LoadedStyle, key: PrivateKey, provider: ProviderKey, overwrite: bool
+    path: Path,
+    adapted: Adapted,
+    *,
+    style: LoadedStyle,
+    key: PrivateKey,
+    provider: ProviderKey,
+    overwrite: bool,
+    shared: Shared | None = None,
 ) -> str:
-    """Pack, sign and verify an encoder adapter, ``local-only`` because no privacy mechanism ran (M-39).
+    """Pack, sign and verify an encoder adapter (M-39).
 
     Args:
         path: The ``.mdfa`` file.
@@ -168,6 +198,8 @@ def write_adapter(
         key: The client's own adapter key.
         provider: The public half.
         overwrite: Whether an existing file is replaced.
+        shared: What makes it ``shareable``; only ``privacy.release`` passes it
+            (P-36). Without it the adapter is ``local-only``.
 
     Returns:
         The payload digest, hex.
@@ -180,10 +212,10 @@ def write_adapter(
     base = style.manifest
     manifest = Manifest(
         kind="encoder-adapter",
-        bundle=_bundle_info(f"adapter for {base.bundle.name}", _today()),
+        bundle=_bundle_info(f"adapter for {base.bundle.name}", _today(), shared.bundle_id if shared else None),
         provider=provider.info(),
         base=BaseInfo(bundle_id=base.bundle.id, payload_sha256=style.digest, sequence=base.bundle.sequence),
-        release="local-only",
+        release="shareable" if shared else "local-only",
         model=ModelInfo(
             architecture=ARCHITECTURE, parameters=base.model.parameters, precision="float32",
             input=base.model.input, output=base.model.output, base_model=base.bundle.name,
@@ -191,7 +223,7 @@ def write_adapter(
         ),
         licence=Licence(model=base.licence.model, dataset="private photos of this client"),
         usage=Usage(),
-        privacy=_privacy("encoder-adapter", "not stated", "confidential", None),
+        privacy=_privacy("encoder-adapter", "not stated", "confidential", None, shared.dp if shared else LOCAL_ONLY),
         provenance=_provenance(
             adapted.summary, base.provenance.training.preset, style.network.style_rows,
             mode=adapted.mode, subset=adapted.subset,
@@ -218,10 +250,10 @@ def _today() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _bundle_info(name: str, created: datetime) -> BundleInfo:
+def _bundle_info(name: str, created: datetime, bundle_id: str | None = None) -> BundleInfo:
     """Describe the first release of something new."""
     return BundleInfo(
-        id=str(uuid.uuid4()), name=name, version="1.0.0", sequence=1, created=created, not_before=created,
+        id=bundle_id or str(uuid.uuid4()), name=name, version="1.0.0", sequence=1, created=created, not_before=created,
         expires=created + _LIFE,
     )  # fmt: skip
 
@@ -234,8 +266,9 @@ def _release_info(release: Release) -> BundleInfo:
     )  # fmt: skip
 
 
-def _privacy(kind: Kind, images: str, style_data: str, audit: MemorisationAudit | None) -> PrivacyCard:
-    dp = DpStatement(applied=False)
+def _privacy(
+    kind: Kind, images: str, style_data: str, audit: MemorisationAudit | None, dp: DpStatement = _NO_DP
+) -> PrivacyCard:
     return PrivacyCard(
         training_data=TrainingData(
             number_of_images=images, contains_faces=True, basis="not stated",

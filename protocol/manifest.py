@@ -16,6 +16,7 @@ from protocol.errors import problem
 from protocol.privacy import (
     KINDS,
     MANIFEST,
+    DpMechanism,
     DpStatement,
     Kind,
     MemorisationAudit,
@@ -41,6 +42,7 @@ __all__ = [
     "MANIFEST",
     "BaseInfo",
     "BundleInfo",
+    "DpMechanism",
     "DpStatement",
     "Dtype",
     "Federation",

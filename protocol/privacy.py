@@ -1,8 +1,9 @@
 """The privacy card of a bundle: what can leak, said truthfully (B-19, P-83, P-84).
 
-Rules kept here: the statement is generated; without differential privacy it says
-so, and that traces may be recognisable; an epsilon stands beside its delta and
-unit or nowhere (P-2); what was not measured is called not measured.
+Rules kept here: the statement is generated; with differential privacy it is the
+one sentence of P-1, without it says so, and that traces may be recognisable; an
+epsilon stands beside everything that it needs or nowhere (P-2); what was not
+measured is called not measured.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from protocol.schema import Bound, Line, Positive, Text
 __all__ = [
     "KINDS",
     "MANIFEST",
+    "DpMechanism",
     "DpStatement",
     "Kind",
     "MemorisationAudit",
@@ -37,6 +39,10 @@ _WITHOUT_DP: dict[Kind, str] = {
     "style-bundle": f"This model was trained on the style images {_TRACES}",
     "encoder-adapter": f"This adapter was trained on photos {_TRACES}",
 }
+_SUBJECT: dict[Kind, str] = {
+    "style-bundle": "Every update of this model",
+    "encoder-adapter": "Every encoder update that left this client",
+}
 _NOT_MEASURED = "Leakage was not measured: no attack was tried."
 
 
@@ -55,28 +61,59 @@ class TrainingData:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DpMechanism:
+    """Steps of the subsampled Gaussian mechanism with one set of public numbers (P-1)."""
+
+    sampling_rate: Annotated[float, Bound(low=0, high=1)]
+    """q, by Poisson sampling."""
+    noise_multiplier: Annotated[float, Bound(low=0)]
+    """sigma, standard deviation of the noise over ``max_grad_norm``."""
+    max_grad_norm: Annotated[float, Bound(low=0)]
+    """C, bound on the gradient of one unit."""
+    steps: Positive
+    """T, noisy sums that were released."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DpStatement:
-    """Differential privacy: not applied, or everything that an epsilon needs (P-2)."""
+    """Differential privacy: everything that an epsilon needs (P-2), or that there is none and why (P-3)."""
 
     applied: bool
-    unit: Line | None = None
-    adjacency: Line | None = None
+    unit: Literal["image", "person"] | None = None
+    """What is protected as one."""
+    adjacency: Literal["add/remove"] | None = None
+    """Neighbouring data sets differ by one unit more or less."""
     epsilon: Annotated[float, Bound(low=0)] | None = None
+    """Of all that was charged, rounded up."""
     delta: Annotated[float, Bound(low=0, high=1)] | None = None
-    sampling_rate: Annotated[float, Bound(low=0, high=1)] | None = None
-    noise_multiplier: Annotated[float, Bound(low=0)] | None = None
-    max_grad_norm: Annotated[float, Bound(low=0)] | None = None
-    steps: Positive | None = None
-    accountant: Line | None = None
+    mechanisms: tuple[DpMechanism, ...] | None = None
+    """All that compose, in the order in which each was first used."""
+    accountant: Literal["PRV", "RDP"] | None = None
+    accountant_version: Line | None = None
+    """Program and version that computed epsilon."""
+    releases: tuple[Line, ...] | None = None
+    """Ids of everything that left under this epsilon, together."""
+    n_is_public: bool | None = None
+    """Whether the true number of units is public; q and the divisor never depend on it."""
+    tuned_on_private: Line | None = None
+    """What was chosen by looking at private photos: ``nothing``, or what, all of it charged (P-30)."""
+    not_covered: tuple[Line, ...] | None = None
+    """Outputs that the claim says nothing about."""
+    guarantee: Literal["none", "none (test)"] | None = None
+    """Only where no differential privacy was applied; an absent epsilon is not zero."""
+    reason: Text | None = None
+    """Why there is no guarantee; stands with ``guarantee``."""
 
     def __post_init__(self) -> None:
         """Refuse a partial statement."""
-        stated = [value is not None for name, value in vars(self).items() if name != "applied"]
-        if stated != [self.applied] * len(stated):
+        claim = {name: value for name, value in vars(self).items() if name not in {"applied", "guarantee", "reason"}}
+        stated = {value not in {None, ()} for value in claim.values()}
+        denied = {self.guarantee is not None, self.reason is not None}
+        if stated != {self.applied} or len(denied) > 1 or (self.applied and denied != {False}):
             raise problem(
                 "E_MANIFEST",
                 member=MANIFEST,
-                detail="rule P-2: an applied DP statement has all fields, any other has none",
+                detail="rule P-2: an applied DP statement has all fields, any other has none of them",
             )
 
 
@@ -99,32 +136,45 @@ class PrivacyCard:
     memorisation_audit: MemorisationAudit | None = None
 
     def check_statement(self, kind: Kind) -> None:
-        """Refuse a card that keeps silent about missing differential privacy (B-19).
+        """Refuse a card that keeps silent about missing differential privacy, or claims it in other words (B-19).
 
         Raises:
             MalformedBundleError: E_MANIFEST.
         """
-        if not self.dp.applied and not self.statement.startswith(_WITHOUT_DP[kind]):
-            raise problem(
-                "E_MANIFEST",
-                member=MANIFEST,
-                detail="rule B-19: the statement does not say that no differential privacy ran",
-            )
+        if self.dp.applied and self.statement != privacy_statement(kind, self.dp):
+            detail = "rule B-19: the statement is not the one of its DP fields"
+        elif not self.dp.applied and not self.statement.startswith(_WITHOUT_DP[kind]):
+            detail = "rule B-19: the statement does not say that no differential privacy ran"
+        else:
+            return
+        raise problem("E_MANIFEST", member=MANIFEST, detail=detail)
 
 
 def privacy_statement(kind: Kind, dp: DpStatement) -> str:
-    """Say in plain words what protects the training images, and what does not (B-19, P-84).
+    """Say in plain words what protects the training images, and what does not (B-19, P-1, P-3, P-84).
 
     Args:
         kind: What was trained: a style bundle on style images, an adapter on photos.
         dp: The DP statement.
 
     Returns:
-        One paragraph for ``PrivacyCard.statement``.
+        One paragraph for ``PrivacyCard.statement``; with differential privacy it
+        is the sentence of P-1, every field filled in.
     """
     if dp.applied:
-        return (
-            f"This model was trained with differential privacy: epsilon {dp.epsilon:g} at delta "
-            f"{dp.delta:g}, unit {dp.unit}, adjacency {dp.adjacency}, accountant {dp.accountant}."
-        )
-    return f"{_WITHOUT_DP[kind]} {_NOT_MEASURED}"
+        return _claim(_SUBJECT[kind], dp)
+    denial = f" guarantee: {dp.guarantee} ({dp.reason})" if dp.guarantee else ""
+    return f"{_WITHOUT_DP[kind]} {_NOT_MEASURED}{denial}"
+
+
+def _claim(subject: str, dp: DpStatement) -> str:
+    mechanisms = ", and ".join(
+        f"Poisson sampling rate {part.sampling_rate:g}, noise multiplier {part.noise_multiplier:g}, "
+        f"clip {part.max_grad_norm:g}, {part.steps} steps"
+        for part in dp.mechanisms or ()
+    )
+    return (
+        f"{subject}, together, is ({dp.epsilon:.12g}, {dp.delta:.12g})-DP under {dp.adjacency} of ONE "
+        f"{(dp.unit or '').upper()}, with {mechanisms}, accountant {dp.accountant}, sampler and noise from an OS "
+        f"CSPRNG. Not covered: {', '.join(dp.not_covered or ())}."
+    )

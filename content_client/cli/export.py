@@ -20,6 +20,7 @@ from modify_fl.options import (
     QuietOption,
     VerboseOption,
 )
+from modify_fl.passphrase import Ask, known_passphrase
 
 __all__ = ["export"]
 
@@ -27,7 +28,8 @@ __all__ = ["export"]
 def export(
     bundle: Annotated[Path, typer.Option("--bundle", metavar="FILE", help="The style: a .mdfy file.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file; there is no other form yet.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file.")] = False,
+    mdfa: Annotated[bool, typer.Option("--mdfa", help="Sign the adapter again, as one that may be shared.")] = False,
     adapter: Annotated[
         Path | None, typer.Option("--adapter", metavar="FILE", help="An encoder adapter, from content-client adapt.")
     ] = None,
@@ -40,6 +42,10 @@ def export(
         typer.Option(
             "--release-unprotected", metavar="REASON", help="Why weights trained on photos without privacy may go out."
         ),
+    ] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option("--photos", metavar="DIR", help="What the adapter was trained on, if you have privacy budgets."),
     ] = None,
     identity: IdentityOption = None,
     passphrase_file: PassphraseFileOption = None,
@@ -57,15 +63,16 @@ def export(
     as stylize --seed paints, lies in the metadata beside licence and terms.
 
     An adapter is made of your photos. Without differential privacy it leaves
-    this machine only with a reason, which enters the file. See
-    examples/05_onnx_without_torch.py.
+    this machine only with a reason, which enters the file, and the ledger of
+    the photos where they have one: nothing is guaranteed about them then. See
+    examples/05_onnx_without_torch.py. With --mdfa the adapter alone is written.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
     console = Console("content-client", "export", verbosity)
 
     def action() -> Mapping[str, object]:
-        if not onnx:
-            raise ConfigError("nothing says in which form to export", why="there is one form yet", fix="add --onnx")
+        if onnx == mdfa:
+            raise ConfigError("one form of export must be named", fix="add --onnx, or --mdfa for an adapter to share")
         refuse_existing([out], overwrite=overwrite)
         if not out.parent.is_dir():
             raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
@@ -74,9 +81,15 @@ def export(
         from content_client.exporting import Export
 
         job = Export(
-            bundle=bundle, adapter=adapter, out=out, seeds=range(seed, seed + styles), reason=reason, identity=own,
-            overwrite=overwrite,
+            bundle=bundle, adapter=adapter, out=out, seeds=range(seed, seed + styles), reason=reason,
+            photos=photos, identity=own, overwrite=overwrite,
         )  # fmt: skip
+        if mdfa:
+            return job.share(console, ask=_asking(console, passphrase_file), dry_run=dry_run)
         return job.run(console, dry_run=dry_run)
 
     return run_command(console, action)
+
+
+def _asking(console: Console, passphrase_file: Path | None) -> Ask:
+    return lambda question: known_passphrase(passphrase_file) or console.ask_secret(question)

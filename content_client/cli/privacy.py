@@ -15,6 +15,7 @@ from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOptio
 from modify_fl.privacy.ledger import Vault, read_vault
 from modify_fl.privacy.places import places
 from modify_fl.privacy.settings import Unit
+from protocol.schema import encode
 
 __all__ = ["privacy"]
 
@@ -109,6 +110,32 @@ def _list(console: Console) -> Mapping[str, object]:
     if not rows:
         console.say("no vaults")
     return {"vaults": rows}
+
+
+@privacy.command("statement")
+def _statement(
+    photos: _PhotosOption = None,
+    prv: Annotated[bool, typer.Option("--prv", help="Use the PRV accountant where it is tighter.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = 0,
+    debug: DebugOption = False,
+) -> int:
+    """Say in one sentence what is guaranteed about photos, or that nothing is.
+
+    The sentence is about everything that was ever charged to their ledger.
+    """
+    console = _console("statement", as_json, quiet, verbose, debug)
+
+    def action() -> Mapping[str, object]:
+        from modify_fl.privacy.statement import sentence, statement_of
+
+        ledger = read_vault(photos or default_photos()).ledger
+        made = statement_of(ledger, accountant="PRV" if prv else "RDP")
+        console.say(sentence(made))
+        return {"sentence": sentence(made), **cast("Mapping[str, object]", encode(made))}
+
+    return run_command(console, action)
 
 
 @privacy.command("budget")

@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 from programs import QUICK, Result, client, draw_photos
+from vaultkit import put_photos
 
 from content_client.exporting import _release
 from modify_fl import onnx as subject
@@ -30,7 +31,7 @@ from modify_fl.style import Style
 from modify_fl.styles import Controls, seeded
 from protocol.errors import PolicyError
 from protocol.manifest import Usage
-from protocol.privacy import DpStatement, privacy_statement
+from protocol.privacy import DpMechanism, DpStatement, privacy_statement
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
@@ -176,8 +177,10 @@ def test_weights_from_photos_stay_without_a_reason(mine: Path) -> None:
 
 
 _DP = DpStatement(
-    applied=True, unit="image", adjacency="add or remove one", epsilon=3.0, delta=1e-5, sampling_rate=0.1,
-    noise_multiplier=1.0, max_grad_norm=1.0, steps=100, accountant="PRV",
+    applied=True, unit="image", adjacency="add/remove", epsilon=3.0, delta=1e-5,
+    mechanisms=(DpMechanism(sampling_rate=0.1, noise_multiplier=1.0, max_grad_norm=1.0, steps=100),), accountant="PRV",
+    accountant_version="opacus", releases=("first",), n_is_public=False, tuned_on_private="nothing",
+    not_covered=("stylised images you share",),
 )  # fmt: skip
 
 
@@ -188,7 +191,7 @@ _DP = DpStatement(
 def test_only_weights_with_a_guarantee_that_may_be_shared_go_freely(
     dp: DpStatement, release: str, free: bool, mine: Path
 ) -> None:
-    """P-37, P-39: no adapter of today has a guarantee; one that has needs no reason."""
+    """P-37, P-39: an adapter with a guarantee needs no reason."""
     now = datetime.now(UTC)
     with open_bundle(mine / "photos.mdfa", trust=TrustStore.default(), now=now) as adapter:
         manifest = adapter.manifest
@@ -202,6 +205,47 @@ def test_only_weights_with_a_guarantee_that_may_be_shared_go_freely(
     with pytest.raises(PolicyError, match="local-only"):
         _release(manifest, None)
     assert _release(manifest, _REASON)["guarantee"] == "none"
+
+
+def test_an_adapter_is_signed_again_to_be_shared(mine: Path) -> None:
+    """P-39: the reason and that nothing is guaranteed are in the file."""
+    words = ("export", "--mdfa", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", "--out", "shared.mdfa")
+    refused = client(*words, "--json", cwd=mine)
+    assert (refused.code, refused.json["error"]["code"]) == (6, "E_LOCAL_ONLY")
+    planned = client(*words, "--release-unprotected", _REASON, "--dry-run", cwd=mine)
+    assert planned.code == 0, planned.err
+    assert not (mine / "shared.mdfa").exists()
+    done = client(*words, "--release-unprotected", _REASON, "--json", cwd=mine)
+    assert done.code == 0, done.err
+    assert done.json["result"]["guarantee"] == "none"
+    with open_bundle(mine / "shared.mdfa", trust=TrustStore.default(), now=datetime.now(UTC)) as shared:
+        assert shared.manifest.release == "shareable"
+        assert shared.manifest.privacy.dp.reason == _REASON
+        with open_bundle(mine / "photos.mdfa", trust=TrustStore.default(), now=datetime.now(UTC)) as local:
+            weights = local.manifest.model.weights[0].file
+            assert shared.read(weights) == local.read(weights)
+    assert client(*words[:-1], "twice.mdfa", cwd=mine).code == 6
+    (mine / "shared.mdfa").unlink()
+
+
+@pytest.mark.parametrize("words", [("--mdfa", "--out", "b.mdfa"), ("--mdfa", "--onnx", "--out", "b.mdfa")])
+def test_the_form_of_an_adapter_needs_one_and_stands_alone(mine: Path, words: tuple[str, ...]) -> None:
+    assert client("export", "--bundle", "style.mdfy", *words, cwd=mine).code == 2
+
+
+def test_the_ledger_of_photos_knows_what_left_unprotected(mine: Path, tmp_path: Path) -> None:
+    """P-39: nothing is claimed about these photos afterwards, and who has vaults must say which photos they are."""
+    photos = put_photos(tmp_path / "vault")
+    assert client("privacy", "init", "--photos", photos, cwd=mine).code == 0
+    words = ("--adapter", "photos.mdfa", "--release-unprotected", _REASON, "--out", "e.onnx")
+    unsaid = _export(mine, *words)
+    assert (unsaid.code, "--photos" in unsaid.err) == (2, True)
+    assert not (mine / "e.onnx").exists()
+    assert _export(mine, *words, "--photos", str(photos)).code == 0
+    said = client("privacy", "statement", "--photos", photos, cwd=mine)
+    assert said.out.startswith("guarantee: none (")
+    assert _REASON in said.out
+    (mine / "e.onnx").unlink()
 
 
 def test_the_form_must_be_named_and_results_are_never_replaced(mine: Path) -> None:

@@ -199,3 +199,24 @@ def test_status_answers_without_torch(desk: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=desk, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["ok"]
+
+
+# Statement ----------------------------------------------------------------------------------
+
+
+def test_statement_is_one_sentence_or_says_that_there_is_no_guarantee(desk: Path) -> None:
+    init(desk)
+    none = client("privacy", "statement", "--photos", "photos", cwd=desk)
+    assert (none.code, none.out.startswith("guarantee: none (no run")) == (0, True)
+    with Vault.open(desk / "photos") as vault:
+        charge(vault, 100)
+    said = client("privacy", "statement", "--photos", "photos", cwd=desk).out
+    assert said.startswith(
+        "Every encoder update that left this client, together, is (3.3735, 1e-05)-DP under add/remove"
+    )
+    result = client("privacy", "statement", "--photos", "photos", "--json", cwd=desk).json["result"]
+    assert result["sentence"] + "\n" == said
+    assert result["mechanisms"] == [
+        {"sampling_rate": 0.128, "noise_multiplier": 2.0, "max_grad_norm": 1.0, "steps": 100}
+    ]
+    assert (result["epsilon"], result["delta"], result["unit"], result["n_is_public"]) == (3.3735, 1e-5, "image", False)

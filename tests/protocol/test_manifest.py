@@ -4,25 +4,31 @@ import json
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundlekit import adapter_manifest, open_trusted, style_manifest
 
 from protocol.canonical import Json
 from protocol.errors import MalformedBundleError, UnsupportedVersionError
-from protocol.manifest import DpStatement, Federation, Manifest, privacy_statement
+from protocol.manifest import DpMechanism, DpStatement, Federation, Manifest, privacy_statement
 
 APPLIED = DpStatement(
     applied=True,
     unit="image",
-    adjacency="add or remove one",
+    adjacency="add/remove",
     epsilon=8.0,
     delta=1e-5,
-    sampling_rate=0.01,
-    noise_multiplier=1.1,
-    max_grad_norm=1.0,
-    steps=1000,
-    accountant="prv 1.5",
+    mechanisms=(
+        DpMechanism(sampling_rate=0.01, noise_multiplier=1.1, max_grad_norm=1.0, steps=1000),
+        DpMechanism(sampling_rate=0.02, noise_multiplier=2.0, max_grad_norm=0.5, steps=50),
+    ),
+    accountant="RDP",
+    accountant_version="opacus 1.6.0",
+    releases=("first", "second"),
+    n_is_public=False,
+    tuned_on_private="nothing",
+    not_covered=("stylised images you share", "test-time weights"),
 )
 
 
@@ -113,9 +119,23 @@ def test_statement_without_dp_says_so() -> None:
     assert "photos" in privacy_statement("encoder-adapter", DpStatement(applied=False))
 
 
-def test_statement_with_dp_names_epsilon_with_delta_and_unit() -> None:
-    text = privacy_statement("style-bundle", APPLIED)
-    assert "epsilon 8 at delta 1e-05, unit image" in text
+def test_statement_with_dp_is_the_one_sentence_of_the_design() -> None:
+    # P-1, every field filled in; several mechanisms stand one after the other.
+    assert privacy_statement("encoder-adapter", APPLIED) == (
+        "Every encoder update that left this client, together, is (8, 1e-05)-DP under add/remove of ONE IMAGE, with "
+        "Poisson sampling rate 0.01, noise multiplier 1.1, clip 1, 1000 steps, and Poisson sampling rate 0.02, noise "
+        "multiplier 2, clip 0.5, 50 steps, accountant RDP, sampler and noise from an OS CSPRNG. Not covered: "
+        "stylised images you share, test-time weights."
+    )
+    assert "ONE PERSON" in privacy_statement("encoder-adapter", replace(APPLIED, unit="person"))
+
+
+@pytest.mark.parametrize("guarantee", ["none", "none (test)"])
+def test_statement_without_a_guarantee_says_why(guarantee: str) -> None:
+    # P-3: an absent epsilon never reads as 0.
+    text = privacy_statement("encoder-adapter", DpStatement(applied=False, guarantee=guarantee, reason="no run"))
+    assert text.endswith(f"guarantee: {guarantee} (no run)")
+    assert "epsilon" not in text
 
 
 def test_silent_statement_is_refused() -> None:
@@ -124,14 +144,33 @@ def test_silent_statement_is_refused() -> None:
         replace(manifest, privacy=replace(manifest.privacy, statement="all is well"))
 
 
-def test_dp_statement_is_whole_or_absent() -> None:
+@pytest.mark.parametrize("field", sorted(vars(APPLIED).keys() - {"applied", "guarantee", "reason"}))
+def test_dp_statement_is_whole(field: str) -> None:
     with pytest.raises(MalformedBundleError, match="P-2"):
-        replace(APPLIED, delta=None)
-    with pytest.raises(MalformedBundleError, match="P-2"):
-        DpStatement(applied=False, epsilon=0.0)
+        replace(APPLIED, **{field: None})
+    if isinstance(getattr(APPLIED, field), tuple):
+        with pytest.raises(MalformedBundleError, match="P-2"):
+            replace(APPLIED, **{field: ()})
 
 
-def test_applied_dp_needs_no_warning() -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"applied": False, "epsilon": 0.0},
+        {"applied": False, "guarantee": "none"},
+        {"applied": False, "reason": "no run"},
+        {**vars(APPLIED), "guarantee": "none", "reason": "no run"},
+        {**vars(APPLIED), "guarantee": "none"},
+    ],
+)
+def test_dp_statement_is_whole_or_absent(fields: dict[str, Any]) -> None:
+    with pytest.raises(MalformedBundleError, match="P-2"):
+        DpStatement(**fields)
+
+
+def test_applied_dp_is_said_in_no_other_words() -> None:
     manifest = style_manifest()
     card = replace(manifest.privacy, dp=APPLIED, statement=privacy_statement("style-bundle", APPLIED))
     assert Manifest.from_bytes(replace(manifest, privacy=card).to_bytes()).privacy.dp == APPLIED
+    with pytest.raises(MalformedBundleError, match="not the one of its DP fields"):
+        replace(manifest, privacy=replace(card, statement=card.statement.replace("(8,", "(1,")))

@@ -1,0 +1,98 @@
+"""What may be said about photos, from what a ledger holds (P-1 to P-3).
+
+The sentence itself is ``protocol.privacy.privacy_statement``, which readers of an
+adapter compute again. No number of it can be chosen here: all come from the ledger.
+"""
+
+import math
+
+from modify_fl.privacy.accounting import Accountant, Segment, accountant_version, epsilon_of
+from modify_fl.privacy.records import Charge, Ledger
+from protocol.privacy import DpMechanism, DpStatement, privacy_statement
+
+__all__ = ["NOT_COVERED", "no_guarantee", "sentence", "statement_of"]
+
+NOT_COVERED = ("stylised images you share", "logs you export", "test-time weights")
+"""Outputs that no claim of this project covers (P-1, P-50)."""
+
+_NO_RUN = "no run under differential privacy was charged to these photos"
+_TEST = "the noise was repeatable"
+_GRID = 1e4
+
+
+def no_guarantee(reason: str, *, test: bool = False) -> DpStatement:
+    """Return the statement of a model without differential privacy (P-3).
+
+    Args:
+        reason: Why there is none.
+        test: A mechanism ran with repeatable noise, which protects nothing.
+    """
+    return DpStatement(applied=False, guarantee="none (test)" if test else "none", reason=reason)
+
+
+def statement_of(
+    ledger: Ledger, *, accountant: Accountant = "RDP", tuned_on_private: str = "nothing", release: str = "none yet"
+) -> DpStatement:
+    """Return the statement about all photos of a vault, composed over everything that was charged (P-40).
+
+    Args:
+        ledger: Of the vault.
+        accountant: ``PRV`` for the smaller of RDP and PRV, where all charges are of
+            one mechanism and PRV returns; RDP else (P-32).
+        tuned_on_private: What was chosen by looking at private photos; the runs for
+            it are in the ledger like all others (P-30).
+        release: What stands in the list of releases while there is none.
+
+    Returns:
+        A claim; or ``guarantee: none`` where nothing was charged, noise was
+        repeatable, or something left without protection.
+    """
+    unprotected = [entry for entry in ledger.releases if entry.reason is not None]
+    if unprotected:
+        return no_guarantee(f"{unprotected[0].release} left without differential privacy: {unprotected[0].reason}")
+    if not ledger.charges:
+        return no_guarantee(_NO_RUN)
+    if any(charge.deterministic for charge in ledger.charges):
+        return no_guarantee(_TEST, test=True)
+    opening, mechanisms = ledger.opening, _mechanisms(ledger.charges)
+    chosen, epsilon = _account(ledger, accountant)
+    return DpStatement(
+        applied=True, unit=opening.unit, adjacency="add/remove", epsilon=_up(epsilon), delta=opening.delta,
+        mechanisms=mechanisms, accountant=chosen, accountant_version=accountant_version(),
+        releases=tuple(entry.release for entry in ledger.releases) or (release,), n_is_public=False,
+        tuned_on_private=tuned_on_private, not_covered=NOT_COVERED,
+    )  # fmt: skip
+
+
+def sentence(statement: DpStatement) -> str:
+    """Return the one sentence that is printed about photos (P-1), or ``guarantee: none`` and why (P-3)."""
+    if statement.applied:
+        return privacy_statement("encoder-adapter", statement)
+    return f"guarantee: {statement.guarantee} ({statement.reason})"
+
+
+def _mechanisms(charges: tuple[Charge, ...]) -> tuple[DpMechanism, ...]:
+    """Add up the steps of equal mechanisms."""
+    steps: dict[tuple[float, float, float], int] = {}
+    for charge in charges:
+        key = (charge.sampling_rate, charge.noise_multiplier, charge.max_grad_norm)
+        steps[key] = steps.get(key, 0) + charge.steps
+    return tuple(
+        DpMechanism(sampling_rate=q, noise_multiplier=sigma, max_grad_norm=clip, steps=count)
+        for (q, sigma, clip), count in steps.items()
+    )
+
+
+def _account(ledger: Ledger, accountant: Accountant) -> tuple[Accountant, float]:
+    segments: list[Segment] = [charge.segment for charge in ledger.charges]
+    one = len({(part.sampling_rate, part.noise_multiplier) for part in segments}) == 1
+    if accountant == "PRV" and one:
+        tighter = epsilon_of(segments, ledger.opening.delta, accountant="PRV")
+        if tighter < ledger.epsilon:
+            return "PRV", tighter
+    return "RDP", ledger.epsilon
+
+
+def _up(epsilon: float) -> float:
+    """Round up: a printed epsilon is never below the real one."""
+    return math.ceil(epsilon * _GRID) / _GRID
