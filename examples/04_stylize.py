@@ -1,4 +1,4 @@
-"""Stage 2 in Python: verify a style, adapt to one photo, paint it (a few seconds).
+"""Stage 2 in Python: verify a style, adapt to one face, paint it, and a whole photo (a few seconds).
 
     python examples/04_stylize.py runs/example
 
@@ -19,6 +19,7 @@ from modify_fl.perceptual import PerceptualNets
 from modify_fl.sheet import contact_sheet
 from modify_fl.style import Style
 from modify_fl.styles import seeded
+from modify_fl.synthetic import draw_faces
 from modify_fl.training.runtime import resolve
 from modify_fl.training.stylization import adapt_to_photo
 from protocol.provider import read_provider_key
@@ -26,7 +27,7 @@ from protocol.trust import TrustStore
 
 
 def main(folder: Path) -> None:
-    """Paint one photo in three styles, before and after test-time training."""
+    """Paint one face in three styles, before and after test-time training, and a whole photo."""
     trust = TrustStore.of(read_provider_key(folder / "studio.mdfykey"))
     style = Style.load(folder / "style.mdfy", trust=trust)
     photo = load_images("synthetic", resolution=style.resolution, look="photo", limit=1).batch([0])  # [1, 3, R, R]
@@ -42,6 +43,17 @@ def main(folder: Path) -> None:
     sheet = contact_sheet(rows, columns=["photo", "xi 0", "z 1", "z 2", "z 3"], names=["before", "after"])
     save_png(np.asarray(sheet), folder / "sheet.png")
     print(f"look at {folder / 'sheet.png'}")
+    group = style.stylize(_drawn_group(), seed=2, strength=0.8)  # a whole photo: faces found, painted and put back
+    group.save(folder / "group.png")
+    print(f"and at {folder / 'group.png'}, {len(group.faces)} faces")
+
+
+def _drawn_group() -> np.ndarray:
+    """Return a photo of two people before a wall, uint8 [H, W, 3]; use a path of your own instead."""
+    photo = np.full((200, 340, 3), 190, np.uint8)
+    for left, person in zip((20, 180), draw_faces("photo", 2, 140, 3), strict=True):
+        photo[30:170, left : left + 140] = person
+    return photo
 
 
 if __name__ == "__main__":

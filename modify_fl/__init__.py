@@ -2,10 +2,10 @@
 
 Five lines::
 
-    from modify_fl import Style, TrustStore, load_images
+    from modify_fl import Style, TrustStore
     style = Style.load("style.mdfy", trust=TrustStore.default())  # verified before anything is parsed
-    photos = load_images("photos/", resolution=style.resolution)
-    painted = style.stylize(photos.batch([0]), seeds=[1], strength=0.8)  # [1, 1, 3, R, R] in [-1, 1]
+    result = style.stylize("me.jpg", seed=1, strength=0.8, faces="all")  # faces found, painted and put back
+    result.save("me-painted.png")  # result.faces, result.skipped, result.id_scores
 
 Nothing heavy is imported before it is used: the command lines answer without
 torch (U-31).

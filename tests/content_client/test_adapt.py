@@ -4,9 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from programs import QUICK, client, draw_photos
 
+from modify_fl.faces.decode import save_png
+from modify_fl.synthetic import draw_faces
 from protocol.trust import TrustStore
 from protocol.verify import inspect_bundle
 
@@ -213,3 +216,17 @@ def test_a_dry_run_leaves_no_trace_of_use(desk: Path) -> None:
     assert seen() == 0
     assert client(*words, cwd=desk).code == 0
     assert seen() == 1  # the style; the adapter stays on this machine
+
+
+def test_faces_of_whole_photos_are_found_and_photos_without_one_are_named(desk: Path) -> None:
+    for index, person in enumerate(draw_faces("photo", 3, 130, 1)):
+        photo = np.full((180, 220, 3), 190, np.uint8)
+        photo[30:160, 50:180] = person
+        save_png(photo, desk / "whole" / f"{index}.png")
+    save_png(np.full((90, 90, 3), 120, np.uint8), desk / "whole" / "wall.png")
+    words = ("adapt", "--bundle", "style.mdfy", "--photos", "whole", "--budget", "2steps", *QUICK)
+    result = client(*words, "--json", cwd=desk)
+    assert result.code == 0, result.err
+    assert result.json["result"]["photos"] == 3
+    assert result.json["result"]["skipped"] == ["wall.png"]
+    assert "wall.png left out: no face found" in result.err
