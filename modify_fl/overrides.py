@@ -11,7 +11,7 @@ from modify_fl.errors import ConfigError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["override"]
+__all__ = ["override", "override_part"]
 
 _Part = TypeVar("_Part", bound="DataclassInstance")
 
@@ -45,6 +45,24 @@ def override(preset: Preset, changes: Sequence[str]) -> Preset:
         if part == "encapsulation" and preset.from_base is not None:
             preset = _replaced(preset, f"{_TWIN}.{rest}", text.strip())
     return preset
+
+
+def override_part(part: _Part, changes: Sequence[str]) -> _Part:
+    """Apply ``key=value`` texts to one settings object whose fields are plain values.
+
+    Raises:
+        ConfigError: A text is not ``key=value``, the key is not a field, or the value does not fit.
+    """
+    for change in changes:
+        name, equals, text = (piece.strip() for piece in change.partition("="))
+        if not equals:
+            raise ConfigError(f"cannot read the setting {change!r}", fix="write it like learning_rate=1e-4")
+        if name not in {item.name for item in dataclasses.fields(part)}:
+            raise ConfigError(
+                f"no setting is called {name}", fix=f"use {', '.join(item.name for item in dataclasses.fields(part))}"
+            )
+        part = _replaced(part, name, text)
+    return part
 
 
 def _names(part: Any, prefix: str = "") -> Iterator[str]:  # noqa: ANN401 - any settings class

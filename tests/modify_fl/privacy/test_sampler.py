@@ -12,13 +12,17 @@ from modify_fl.privacy.sampler import PoissonSampler
 UNITS, STEPS, RATE = 60, 4000, 0.3
 
 
-@pytest.fixture(scope="module")
-def draws() -> np.ndarray:
-    """Which of 60 units were in each of 4000 steps, bool [4000, 60]."""
+def take() -> np.ndarray:
+    """Return which of 60 units were in each of 4000 steps, bool [4000, 60]."""
     sampler, taken = PoissonSampler(RATE), np.zeros((STEPS, UNITS), bool)
     for row in taken:
         row[sampler.draw(UNITS)] = True
     return taken
+
+
+@pytest.fixture(scope="module")
+def draws() -> np.ndarray:
+    return take()
 
 
 def test_each_unit_is_drawn_at_the_rate(draws: np.ndarray) -> None:
