@@ -3,16 +3,15 @@
 Letters: side of a thumbnail in pixels; S styles.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from content_client.photos import Photo
 from content_client.results import Job, Record
-from modify_fl.faces.decode import Picture, read_picture, save_png
+from modify_fl.faces.decode import read_picture, save_png
 from modify_fl.sheet import contact_sheet
 
 __all__ = ["SHEET_ROWS", "WHOLE_SIDE", "Overview", "thumbnail"]
@@ -44,13 +43,12 @@ class Overview:
         if index < SHEET_ROWS:
             self.rows[index] = [thumbnail(pixels, self.side) for pixels in pictures]
 
-    def write(self, job: Job, records: Sequence[Record], decode: Callable[[Photo], Picture]) -> None:
+    def write(self, job: Job, records: Sequence[Record]) -> None:
         """Write the sheet.
 
         Args:
             job: Photos, styles and the name of the sheet.
             records: What became of each photo; those of an earlier call are read from disk.
-            decode: Reads a photo.
 
         Raises:
             StorageError: It cannot be written.
@@ -59,7 +57,7 @@ class Overview:
         for index in first:
             if index not in self.rows:
                 outputs = records[index].outputs[:: len(records[index].outputs) // len(job.styles)]
-                pictures = [decode(job.photos[index]), *(read_picture(job.out / name) for name in outputs)]
+                pictures = [read_picture(job.photos[index].read()), *(read_picture(job.out / name) for name in outputs)]
                 self.rows[index] = [thumbnail(picture.pixels, self.side) for picture in pictures]
         columns = ["photo", *(style.mark for style in job.styles)]
         names = [job.photos[index].name for index in first]

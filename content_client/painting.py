@@ -9,7 +9,7 @@ pixels, so a folder of large photos needs no more memory than a few of them.
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -27,7 +27,7 @@ from modify_fl.config import Runtime
 from modify_fl.console import Console, ItemsFailedError
 from modify_fl.data import to_uint8
 from modify_fl.errors import DataError, InterruptedRunError, MissingWeightsError
-from modify_fl.faces.decode import Picture, read_picture, save_png
+from modify_fl.faces.decode import Picture, count_pixels, read_picture, save_png
 from modify_fl.perceptual import FaceNet, PerceptualNets
 from modify_fl.photo import PhotoReader, ReadPhoto, faces_of, similarity
 from modify_fl.style import Style
@@ -97,6 +97,50 @@ class _Painted:
     """Its painted faces, uint8 [S, B, R, R, 3]."""
     notes: Sequence[Mapping[str, object]]
     """Figures of each face: losses and scores, where asked for."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A photo that is being decoded."""
+
+    index: int
+    pixels: int
+    picture: Future[Picture]
+
+
+def _bytes(photo: Photo) -> bytes | DataError | OSError:
+    """Return the file, or why it cannot be read; told where all errors of a photo are."""
+    try:
+        return photo.read()
+    except (DataError, OSError) as error:
+        return error
+
+
+class _Behind:
+    """Photos that are being written, and how many pixels they hold."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Future[Written], int]] = deque()
+
+    def add(self, written: "Future[Written]", pixels: int) -> None:
+        self._waiting.append((written, pixels))
+
+    def wait(self, pixels: int) -> None:
+        """Wait until no more than so many pixels, and no more than a few photos, are held."""
+        while (held := [(f, p) for f, p in self._waiting if not f.done()]) and (
+            len(held) > _BEHIND or sum(p for _, p in held) > pixels
+        ):
+            wait([future for future, _ in held], return_when=FIRST_COMPLETED)
+
+    def finished(self) -> Iterator[Written]:
+        """Yield the first ones, as far as they are written."""
+        while self._waiting and self._waiting[0][0].done():
+            yield self._waiting.popleft()[0].result()
+
+    def all(self) -> Iterator[Written]:
+        """Yield all, in order."""
+        while self._waiting:
+            yield self._waiting.popleft()[0].result()
 
 
 @dataclass(kw_only=True)
@@ -191,43 +235,51 @@ class Painter:
 
     def _written(self, job: Job, rows: Tensor, done: set[int], stop: StopRequest) -> Iterator[Written]:
         """Yield the record of every photo that is not done, once its pictures are on disk."""
-        waiting: deque[Future[Written]] = deque()
         with ThreadPoolExecutor(2) as pool:
-            for batch in self._batches(job, done, stop, pool):
+            behind = _Behind()
+            for batch in self._batches(job, done, stop, pool, behind):
                 yield from ((index, found) for index, found in batch if isinstance(found, Record))
                 for painted in self._paint([(i, p) for i, p in batch if isinstance(p, ReadPhoto)], rows):
-                    waiting.append(pool.submit(self._write, job, painted))
-                    while len(waiting) > _BEHIND or _held(painted.photo, waiting) > _PIXELS:
-                        yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                    behind.add(pool.submit(self._write, job, painted), painted.photo.pixels)
+                    del painted  # the last reference to a large photo must not wait for the next one
+                batch.clear()
+                yield from behind.finished()
+            yield from behind.all()
 
     def _batches(
-        self, job: Job, done: set[int], stop: StopRequest, pool: ThreadPoolExecutor
+        self, job: Job, done: set[int], stop: StopRequest, pool: ThreadPoolExecutor, behind: "_Behind"
     ) -> Iterator[list[tuple[int, ReadPhoto | Record]]]:
         """Yield photos with their faces, as many as are painted together; a record for what cannot be used."""
-        left = iter([index for index in range(len(job.photos)) if index not in done])
-        ahead: deque[tuple[int, Future[Picture]]] = deque()
+        left = deque(index for index in range(len(job.photos)) if index not in done)
+        ahead: deque[_Read] = deque()
         batch: list[tuple[int, ReadPhoto | Record]] = []
         faces = pixels = 0
-        while not stop.requested:
-            while len(ahead) < _AHEAD and (index := next(left, None)) is not None:
-                ahead.append((index, pool.submit(self._decode, job.photos[index])))
-            if not ahead:
-                break
-            index, picture = ahead.popleft()
-            found = self._find(job.photos[index].name, picture)
-            batch.append((index, found))
+        while (left or ahead) and not stop.requested:
+            while left and len(ahead) < _AHEAD:
+                data = _bytes(job.photos[left[0]])
+                own = count_pixels(data) if isinstance(data, bytes) else 0
+                behind.wait(_PIXELS - own - pixels)
+                if ahead and own + pixels + sum(read.pixels for read in ahead) > _PIXELS:
+                    break
+                index = left.popleft()
+                ahead.append(_Read(index, own, pool.submit(self._decode, job.photos[index], data)))
+            read = ahead.popleft()
+            found = self._find(job.photos[read.index].name, read.picture)
+            batch.append((read.index, found))
             if isinstance(found, ReadPhoto):
-                faces, pixels = faces + len(found.crops), pixels + found.picture.pixels.size // 3
-            if faces >= _BATCH or pixels >= _PIXELS:
+                faces, pixels = faces + len(found.crops), pixels + found.pixels
+            index = read.index
+            del read, found  # the last reference to a large photo must not wait for the next one
+            if faces >= _BATCH or pixels >= _PIXELS // 2:
                 yield batch
                 batch, faces, pixels = [], 0, 0
                 self.console.note(f"{index + 1} of {len(job.photos)} photos")
         yield batch
 
-    def _decode(self, photo: Photo) -> Picture:
-        return read_picture(photo.read(), name=photo.name, metadata=self.options.keep_metadata)
+    def _decode(self, photo: Photo, data: bytes | DataError | OSError) -> Picture:
+        if not isinstance(data, bytes):
+            raise data
+        return read_picture(data, name=photo.name, metadata=self.options.keep_metadata)
 
     def _find(self, name: str, picture: "Future[Picture]") -> ReadPhoto | Record:
         try:
@@ -311,7 +363,7 @@ class Painter:
     def _finish(self, job: Job, records: Sequence[Record], journal: Journal) -> Mapping[str, object]:
         if not any(record.outputs for record in records):
             raise DataError("none of the photos can be used", why=_reasons(records), fix="look at the files")
-        self.overview.write(job, records, self._decode)
+        self.overview.write(job, records)
         write_records(job.results, records)
         journal.complete()
         return self._report(job, records)
@@ -333,11 +385,6 @@ class Painter:
                 f"{len(failed)} of {len(records)} photos failed", why=_reasons(failed), result=result
             )
         return result
-
-
-def _held(last: ReadPhoto, waiting: Sequence[object]) -> int:
-    """Return about how many pixels wait to be written, as if all photos were as large as the last one."""
-    return 0 if len(waiting) < 2 else len(waiting) * last.picture.pixels.size // 3
 
 
 def _located(photo: ReadPhoto, at: int) -> dict[str, object]:

@@ -50,6 +50,11 @@ class ReadPhoto:
     remarks: tuple[str, ...] = ()
     """What the user should know of the photo or of a face, such as that it is turned away."""
 
+    @property
+    def pixels(self) -> int:
+        """Size of the photo in pixels."""
+        return int(self.picture.pixels.size) // 3
+
     def put_back(self, painted: Sequence[Pixels]) -> Pixels:
         """Return the photo with its faces painted (U-64).
 

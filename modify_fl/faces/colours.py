@@ -47,7 +47,8 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, Ima
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     rgb, note = _apply_profile(image, profile) if profile else (None, ())
     if rgb is None:
-        rgb = image.convert("RGBA").convert("RGB") if alpha else image.convert("RGB")
+        plain = image.convert("RGBA") if alpha else image
+        rgb = plain if plain.mode == "RGB" else plain.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
         return rgb, None, note
     return Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha), alpha, note

@@ -24,7 +24,7 @@ from modify_fl.faces.colours import to_eight_bits, to_srgb
 from modify_fl.faces.metadata import Metadata, photo_metadata
 from protocol.storage import atomic_writer, storage_errors
 
-__all__ = ["MAX_PIXELS", "Picture", "decode_image", "fit_square", "read_picture", "save_png"]
+__all__ = ["MAX_PIXELS", "Picture", "count_pixels", "decode_image", "fit_square", "read_picture", "save_png"]
 
 MAX_PIXELS = 100_000_000
 """Pictures with more pixels are refused before they are decoded (U-61)."""
@@ -113,6 +113,17 @@ def read_picture(
         raise _unidentified(stream, name) from error
     except Exception as error:  # decoders raise anything on hostile bytes, and one file must not end a run
         raise DataError(f"cannot read {name}", why=_reason(error), fix="replace the file or take it out") from error
+
+
+def count_pixels(data: bytes) -> int:
+    """Return how many pixels a picture file says it has, without decoding it; 0 where it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open(BytesIO(data)) as image:
+                return image.width * image.height
+    except Exception:  # noqa: BLE001 - whoever decodes it says what is wrong
+        return 0
 
 
 def fit_square(pixels: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
@@ -206,10 +217,10 @@ def _read(stream: str | Path | BinaryIO, name: str, max_pixels: int, *, metadata
         if "transparency" in image.info:
             upright.info["transparency"] = image.info["transparency"]
         kept = photo_metadata(image) if metadata else Metadata()
-    rgb, alpha, note = to_srgb(to_eight_bits(upright, name), profile)
-    return Picture(
-        pixels=np.array(rgb), alpha=None if alpha is None else np.array(alpha), metadata=kept, notes=notes + note
-    )
+        rgb, alpha, note = to_srgb(to_eight_bits(upright, name), profile)
+        return Picture(
+            pixels=np.array(rgb), alpha=None if alpha is None else np.array(alpha), metadata=kept, notes=notes + note
+        )
 
 
 def _open(stream: str | Path | BinaryIO) -> Image.Image:
@@ -287,4 +298,4 @@ def _upright(image: Image.Image) -> Image.Image:
         method = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - broken metadata must not cost a sound picture
         method = None
-    return image.copy() if method is None else image.transpose(method)
+    return image if method is None else image.transpose(method)
