@@ -142,7 +142,7 @@ def _seam_shift(difference: Tensor) -> Tensor:
 def _lay(result: Pixels, photo: Pixels, patch: Patch, *, covers: bool) -> None:
     """Write one face into the result; ``covers``: others may lie behind it."""
     alignment = patch.alignment
-    side = max(1, min(math.ceil(2 * alignment.side), _ENLARGED * alignment.resolution))  # U
+    side = max(1, min(math.ceil(1.25 * alignment.side), _ENLARGED * alignment.resolution))  # U
     change = _change(patch.crop, patch.painted)
     maps = F.interpolate(change, size=(side, side), mode="bicubic", align_corners=False, antialias=True)
     mask = seam_mask(side)
