@@ -8,6 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
+from content_client.cli.private_options import (
+    PRIVATE,
+    AcceptOption,
+    AugmentationsOption,
+    BatchOption,
+    ClipOption,
+    DeltaOption,
+    EngineOption,
+    EpsilonOption,
+    PersonsOption,
+    PhotosNumberOption,
+    PrivacyOption,
+    PrivateWords,
+    PublicOption,
+    ScheduleOption,
+    StepsOption,
+    UnitOption,
+)
 from content_client.identity import own_identity
 from content_client.photos import default_photos
 from content_client.results import refuse_existing
@@ -43,6 +61,7 @@ from protocol.verify import inspect_bundle
 
 if TYPE_CHECKING:
     from content_client.adaptation import Adaptation
+    from content_client.private_request import PrivateRequest
     from modify_fl.training.estimate import RunEstimate
 
 __all__ = ["adapt"]
@@ -78,6 +97,20 @@ def adapt(
     subset: Annotated[
         str | None, typer.Option("--subset", metavar="PART", help="heads, lora or all.", show_default="preset")
     ] = None,
+    privacy: PrivacyOption = "none",
+    epsilon: EpsilonOption = None,
+    delta: DeltaOption = None,
+    n_public: PhotosNumberOption = None,
+    batch: BatchOption = None,
+    steps: StepsOption = None,
+    dp_schedule: ScheduleOption = "default",
+    clip: ClipOption = None,
+    unit: UnitOption = None,
+    persons: PersonsOption = None,
+    augmentations: AugmentationsOption = 1,
+    engine: EngineOption = "micro",
+    public: PublicOption = None,
+    accept: AcceptOption = False,
     identity: IdentityOption = None,
     passphrase_file: PassphraseFileOption = None,
     require: RequireOption = False,
@@ -102,16 +135,25 @@ def adapt(
     The modes offline and online write an adapter (.mdfa), signed by a key that
     is made for this machine at first use. Test-time mode writes one picture per
     photo and forgets what it learnt, unless told to keep it.
+    An adapter stays on this machine, unless it was made with --privacy dp under
+    the budget of its photos: see content-client privacy.
     """
     launch = Launch.from_environment()
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug).for_rank(leads=launch.leads)
     console = Console("content-client", "adapt", verbosity)
+    words = PrivateWords(
+        privacy=privacy, epsilon=epsilon, delta=delta, n_public=n_public, batch=batch, steps=steps,
+        schedule=dp_schedule, clip=clip, unit=unit, persons=persons, augmentations=augmentations, engine=engine,
+        public=public, accept=accept,
+    )  # fmt: skip
 
     def action() -> Mapping[str, object]:
         if launch.size > 1 and mode != "offline":
             raise ConfigError(f"the mode {mode} is one process", fix="use --mode offline, or start without torchrun")
         chosen = _mode(mode, keep=keep, budget=budget, pictures=pictures)
-        changes = [*(settings or []), *([f"subset={subset}"] if subset else [])]
+        private = words.wanted(mode=chosen, tensorboard=tensorboard)
+        part = subset or ("lora" if private else None)  # P-51
+        changes, recipe = _split([*(settings or []), *([f"subset={part}"] if part else [])], private=private)
         own = own_identity(identity, passphrase_file, console.ask_secret)
         config = _config(bundle, own, changes)
         if show_config:
@@ -119,6 +161,7 @@ def adapt(
             return {"config": dataclasses.asdict(config)}
         runtime = Runtime(device=device, threads=threads, precision=cast("Precision", precision))
         length = Budget.parse(budget) if budget else None
+        request = words.request(changes=recipe, budget=length, align=not no_align) if private else None
         source = photos or str(default_photos())
         target = out or _default_out(source, chosen)
         if chosen != "test-time":
@@ -134,6 +177,8 @@ def adapt(
             ask=lambda question: known_passphrase(passphrase_file) or console.ask_secret(question),
             tensorboard=tensorboard, keep_cache=keep_cache,
         )  # fmt: skip
+        if request is not None:
+            return _adapt_privately(console, task, request, Path(source), fresh=fresh, dry_run=dry_run)
         if dry_run:
             return _plan(console, task, measure(task, chosen, length), chosen, length)
         if chosen == "test-time":
@@ -141,6 +186,24 @@ def adapt(
         return adapt_encoder(task, chosen, budget=length, fresh=fresh, pictures=pictures, console=console)
 
     return run_command(console, action)
+
+
+def _split(changes: list[str], *, private: bool) -> tuple[list[str], list[str]]:
+    """Part changes of the recipe with privacy from all others."""
+    recipe = [change for change in changes if change.startswith(PRIVATE)]
+    if recipe and not private:
+        raise ConfigError(f"{recipe[0]} belongs to training with privacy", fix="add --privacy dp")
+    return [change for change in changes if change not in recipe], recipe
+
+
+def _adapt_privately(
+    console: Console, task: "Adaptation", request: "PrivateRequest", source: Path, *, fresh: bool, dry_run: bool
+) -> Mapping[str, object]:
+    from content_client.private import adapt_privately, plan_privately
+
+    if dry_run:
+        return plan_privately(task, request, source=source, console=console)
+    return adapt_privately(task, request, source=source, fresh=fresh, console=console)
 
 
 def _mode(text: str, *, keep: bool, budget: str | None, pictures: Path | None) -> _Mode:
