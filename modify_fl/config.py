@@ -205,7 +205,7 @@ PRESETS: dict[str, Preset] = {
                 encoder="ir-se50", remap_layers=8, remap_width=512, remap_lr_mul=0.01, minibatch_std=4,
             ),
             encapsulation=EncapsulationConfig(
-                batch=4, lambda_l1=0.0, lambda_mom=0.0, lambda_adv_f=0.0, mix=0.0,
+                batch=4, lambda_l1=0.0, lambda_mom=0.0, style_spread=1.0, lambda_adv_f=0.0, mix=0.0,
                 critic=CriticConfig(adversary="wgan-lp", penalty=10.0, penalty_every=1, augment=False),
                 lambda_id=1.0, identity_every=1, identity_start=0.0,
                 parts=_PAPER_PARTS, discriminator_start=0.0, adversarial_betas=(0.9, 0.999),

@@ -117,6 +117,8 @@ class EncapsulationConfig:
     """Weight of equation 5 in phase B."""
     lambda_mom: float = 0.1
     """Weight of the moment term in phase B, an extra of M-11."""
+    style_spread: float = 1.25
+    """Spread of M(z) that phase B begins with and is held to, in spreads of the style codes (ADR 11)."""
     lambda_adv_f: float = 0.5
     """Weight of the critic that judges features of LPIPS's network, in both phases (ADR 7)."""
     mix: float = 0.5

@@ -311,6 +311,7 @@ class Encapsulation:
         self.model.load_state_dict(self.average.state_dict())
         self._freeze_content()
         rows = self.portions.retry(self._style_rows)  # [N, xi, W]
+        rows = torch.lerp(rows.mean(0, keepdim=True), rows, self.config.style_spread)
         self.style_mean, self.style_std = rows.mean(0), rows.std(0) if len(rows) > 1 else torch.zeros_like(rows[0])
         z = torch.randn(_MOMENT_DRAWS, self.preset.network.z_dim, generator=generator(self.seed, "z-moments"))
         self.model.remapping.match(z.to(self.compute.device), rows)

@@ -108,11 +108,15 @@ def test_phase_b_freezes_all_but_m(paintings: ImageSet, tiny: Callable[..., Pres
 def test_m_starts_with_the_moments_of_the_style_set(
     paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets
 ) -> None:
-    """M-28, ADR 5: over z, M has the mean and nearly the spread of the style codes of phase A."""
+    """M-28, ADR 5, ADR 11: over z, M has the mean and the widened spread of the style codes of phase A."""
     trainer = _trainer(paintings, tiny(), no_nets)
     while trainer.phase != "remap":
         trainer.step()
     trainer._enter_remap()
+    codes = trainer._style_rows()
+    spread = trainer.config.style_spread  # ADR 11
+    assert torch.allclose(trainer.style_mean, codes.mean(0), atol=1e-6)
+    assert torch.allclose(trainer.style_std, spread * codes.std(0), rtol=1e-3, atol=1e-6)
     z = torch.randn(4096, 16, generator=torch.Generator().manual_seed(1))
     rows = trainer.model.remap(z)
     # Eleven directions of twelve pictures and sixteen features: all fit; 4096 draws leave 3 % of noise.
