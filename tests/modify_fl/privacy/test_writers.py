@@ -18,7 +18,9 @@ _MODES = set("wax+")
 WRITERS = {
     "content_client/adaptation.py": "pictures and local-only adapters, where the user says",
     "content_client/exporting.py": "a style; weights of photos only with a reason (P-39)",
+    "content_client/overview.py": "the contact sheet beside the pictures",
     "content_client/painting.py": "stylized pictures, where the user says: not covered by any claim (P-1)",
+    "content_client/private.py": "asks the gate",
     "content_client/private_request.py": "id and public numbers of a run, in its private folder",
     "content_client/results.py": "results.jsonl beside the pictures",
     "modify_fl/base/export.py": "a base model, from public faces",
