@@ -37,7 +37,7 @@ test-slow: $(STAMP)  ## run the slow tests: mutants and kills by the thousand
 .coverage: $(SOURCES) | $(STAMP)
 	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
 
-check: $(STAMP) .coverage  ## lint, types, layers, coverage thresholds, help texts
+check: $(STAMP) .coverage  ## lint, types, layers, coverage thresholds, help texts and reference
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,7 +49,7 @@ check: $(STAMP) .coverage  ## lint, types, layers, coverage thresholds, help tex
 demo: $(STAMP)  ## keygen, package, trust, adapt, stylize on a small scale; prints the path of a page
 	$(BIN)/python examples/demo.py --out demo
 
-golden: $(STAMP)  ## write the --help texts of tests/golden anew
+golden: $(STAMP)  ## write the --help texts of tests/golden and docs/reference anew
 	$(BIN)/python tests/golden/help.py
 
 lock:  ## resolve the dependencies of pyproject.toml anew

@@ -11,19 +11,23 @@ Letters: B batch, R resolution, C channels, d width of an embedding.
 import hashlib
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from modify_fl.errors import MissingWeightsError, ShapeError
+from modify_fl.errors import ConfigError, MissingWeightsError, ShapeError
 from modify_fl.networks.checkpoints import read_state_dict
 
-__all__ = ["FaceNet", "Lpips", "NetRecord", "PerceptualNets", "face_crop", "torch_home"]
+__all__ = ["FaceNet", "Lpips", "NetRecord", "PerceptualNets", "build_from", "face_crop", "mismatch", "torch_home"]
+
+_Net = TypeVar("_Net")
 
 _ALEXNET = Path("hub/checkpoints/alexnet-owt-7be5be79.pth")
 _FACENETS = {
@@ -32,6 +36,7 @@ _FACENETS = {
 }
 _LPIPS_SIDE_MAX = 256
 _FACENET_SIDE = 160
+_SENTENCE = 160
 
 
 def torch_home() -> Path:
@@ -64,6 +69,33 @@ def face_crop(images: Tensor) -> Tensor:
     return images[:, :, top:bottom, left:right]
 
 
+def mismatch(error: RuntimeError) -> ShapeError:
+    """Say in one sentence why ``load_state_dict`` refused tensors."""
+    # The first line names the class, each further one a kind of difference, the first of which is enough.
+    sentence = str(error).split("\n")[1].strip().rstrip(". ").replace('"', "")
+    return ShapeError(sentence[:1].lower() + sentence[1:_SENTENCE])
+
+
+def build_from(path: Path, build: Callable[[dict[str, Tensor]], _Net], what: str) -> _Net:
+    """Make a network from a file of weights.
+
+    Args:
+        path: The file; read without unpickling.
+        build: Makes the network from its tensors by name.
+        what: Which network that is, for the message.
+
+    Raises:
+        MissingWeightsError: The file is damaged, or holds another network.
+    """
+    try:
+        return build(read_state_dict(path))
+    except (ConfigError, ShapeError) as error:
+        raise MissingWeightsError(
+            f"{path} is not the {what}", why=f"{error.what}: {error.why}" if error.why else error.what,
+            fix="delete it, or fetch it anew: run style-provider weights fetch --overwrite",
+        ) from error  # fmt: skip
+
+
 def _freeze(module: nn.Module, device: torch.device) -> None:
     module.eval().requires_grad_(requires_grad=False).to(device).to(memory_format=torch.channels_last)
 
@@ -81,6 +113,9 @@ class Lpips(nn.Module):
         Args:
             alexnet: State dict of torchvision's AlexNet; its classifier is not used.
             device: Where it computes.
+
+        Raises:
+            ShapeError: The tensors are those of another network.
         """
         super().__init__()
         from lpips import LPIPS  # noqa: PLC0415 - heavy
@@ -89,9 +124,11 @@ class Lpips(nn.Module):
             # lpips still passes torchvision the argument `pretrained`.
             warnings.simplefilter("ignore", UserWarning)
             net = LPIPS(net="alex", pnet_rand=True, verbose=False)
-        slices = {name.partition(".")[2]: value for name, value in net.net.named_parameters()}
-        for name, value in slices.items():
-            value.data.copy_(alexnet[f"features.{name}"])
+        features = {name: f"features.{name.partition('.')[2]}" for name, _ in net.net.named_parameters()}
+        try:
+            net.net.load_state_dict({name: alexnet[theirs] for name, theirs in features.items() if theirs in alexnet})
+        except RuntimeError as error:
+            raise mismatch(error) from error
         self.net, self.scale = net.net, net.scaling_layer
         self.heads = [head.model[-1].weight.detach().to(device) for head in net.lins]  # each [1, C, 1, 1]
         _freeze(self, device)
@@ -147,12 +184,18 @@ class FaceNet(nn.Module):
         Args:
             state: State dict of ``InceptionResnetV1``; the logits are not used.
             device: Where it computes.
+
+        Raises:
+            ShapeError: The tensors are those of another network.
         """
         super().__init__()
         from facenet_pytorch import InceptionResnetV1  # noqa: PLC0415 - heavy
 
         net = InceptionResnetV1()
-        net.load_state_dict({k: v for k, v in state.items() if not k.startswith("logits.")})
+        try:
+            net.load_state_dict({k: v for k, v in state.items() if not k.startswith("logits.")})
+        except RuntimeError as error:
+            raise mismatch(error) from error
         net.eval()
         for block in list(net.modules()):
             if isinstance(getattr(block, "bn", None), nn.BatchNorm2d):
@@ -218,7 +261,7 @@ class PerceptualNets:
             The networks found and a warning for each that was not.
 
         Raises:
-            MissingWeightsError: ``require`` and one of them is missing.
+            MissingWeightsError: ``require`` and one of them is missing, or a file holds something else.
         """
         home, target = folder or torch_home(), torch.device(device)
         alexnet, facenet = home / _ALEXNET, home / _FACENETS[identity]
@@ -229,10 +272,10 @@ class PerceptualNets:
             )
         parts: dict[str, object] = {}
         if alexnet.is_file():
-            parts["lpips"] = Lpips(read_state_dict(alexnet), device=target)
+            parts["lpips"] = build_from(alexnet, partial(Lpips, device=target), "AlexNet of LPIPS")
             parts["perceptual"] = NetRecord(name="lpips-alex", sha256=_digest(alexnet))
         if facenet.is_file():
-            parts["face"] = FaceNet(read_state_dict(facenet), device=target)
+            parts["face"] = build_from(facenet, partial(FaceNet, device=target), "face network")
             parts["identity"] = NetRecord(name=f"facenet-{identity}", sha256=_digest(facenet))
         return cls(warnings=tuple(map(_warning, missing)), **parts)  # type: ignore[arg-type]
 

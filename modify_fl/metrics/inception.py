@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from modify_fl.errors import MissingWeightsError, ShapeError
-from modify_fl.networks.checkpoints import read_state_dict
-from modify_fl.perceptual import NetRecord, torch_home
+from modify_fl.perceptual import NetRecord, build_from, mismatch, torch_home
 
 __all__ = ["INCEPTION", "Inception"]
 
@@ -57,7 +56,7 @@ class Inception:
             device: Where it computes.
 
         Raises:
-            MissingWeightsError: The package or the weights are not there.
+            MissingWeightsError: The package or the weights are not there, or the file holds something else.
         """
         path = (folder or torch_home()) / INCEPTION
         try:
@@ -72,15 +71,23 @@ class Inception:
                 f"no weights at {path}", why="FID and KID need the 2015 Inception",
                 fix=f"set TORCH_HOME to the folder that holds {INCEPTION.as_posix()}",
             )  # fmt: skip
-        # The package unpickles whatever its file holds: it gets tensors that were read without pickle's powers.
-        safe = io.BytesIO()
-        torch.save(read_state_dict(path), safe)
-        safe.seek(0)
-        net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=safe)
+
+        def build(state: dict[str, Tensor]) -> nn.Module:
+            # The package unpickles whatever its file holds: it gets tensors that were read without pickle's powers.
+            safe = io.BytesIO()
+            torch.save(state, safe)
+            safe.seek(0)
+            try:
+                net = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=safe)
+            except RuntimeError as error:
+                raise mismatch(error) from error
+            return _folded(net.eval())
+
+        net = build_from(path, build, "2015 Inception")
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         name = f"inception-2015-12-05 pool3 (torch-fidelity {version('torch-fidelity')})"
-        net = _folded(net.eval()).to(device).to(memory_format=torch.channels_last)
+        net = net.to(device).to(memory_format=torch.channels_last)
         return cls(net, NetRecord(name=name, sha256=digest), torch.device(device))
 
     @torch.no_grad()

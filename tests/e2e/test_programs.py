@@ -70,6 +70,36 @@ def test_help_texts_are_the_golden_ones() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_every_shell_completes_commands(shell: str, tmp_path: Path) -> None:
+    """U-42: what the shell's own script asks, with its variables, is answered with the commands."""
+    asked = {"_CONTENT_CLIENT_COMPLETE": f"complete_{shell}"}
+    if shell == "bash":
+        asked |= {"COMP_WORDS": "content-client sty", "COMP_CWORD": "1"}
+    elif shell == "powershell":
+        asked |= {"_TYPER_COMPLETE_ARGS": "content-client sty", "_TYPER_COMPLETE_WORD_TO_COMPLETE": "sty"}
+    else:
+        asked |= {"_TYPER_COMPLETE_ARGS": "content-client sty", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    done = subprocess.run(
+        _command("content-client"), cwd=tmp_path, env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert "stylize" in done.stdout
+    assert "verify" not in done.stdout
+
+
+def test_completion_is_installed_for_the_shell_in_use(tmp_path: Path) -> None:
+    """U-42: the script is written below the user's home; the name of the shell comes first where none is seen."""
+    environment = os.environ | {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(
+        _command("style-provider", "--install-completion", "bash"), cwd=tmp_path, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    written = (tmp_path / ".bash_completions" / "style-provider.sh").read_text(encoding="utf-8")
+    assert "complete" in written
+    assert "style-provider" in (tmp_path / ".bashrc").read_text(encoding="utf-8")
+
+
 def _weights(path: Path) -> dict[str, str]:
     return {file.file: file.sha256 for file in inspect_bundle(path).manifest.model.weights}
 

@@ -41,6 +41,32 @@ def test_required_weights_are_an_error() -> None:
     assert caught.value.exit_code == 12
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("hub/checkpoints/alexnet-owt-7be5be79.pth", "is not the AlexNet of LPIPS"),
+        ("checkpoints/20180402-114759-vggface2.pt", "is not the face network"),
+    ],
+)
+@pytest.mark.parametrize("content", ["other names", "other shapes", "no tensors", "no file of weights"])
+def test_a_file_that_holds_something_else_is_one_sentence(name: str, what: str, content: str, tmp_path: Path) -> None:
+    """U-44: a right name says nothing about the network inside; the sentence names the file, exit code 12."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    shaped = {"features.0.weight": torch.zeros(1), "conv2d_1a.conv.weight": torch.zeros(1)}
+    if content == "no file of weights":
+        path.write_bytes(b"<html>not found</html>")
+    else:
+        held = {"other names": {"weight": torch.zeros(2)}, "other shapes": shaped, "no tensors": {"a": 1}}
+        torch.save(held[content], path)
+    with pytest.raises(MissingWeightsError) as caught:
+        PerceptualNets.find(tmp_path)
+    assert caught.value.exit_code == 12
+    assert caught.value.what == f"{path} {what}"
+    assert "\n" not in caught.value.why
+    assert "weights fetch" in caught.value.fix
+
+
 def test_torch_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder is that of the networks' own libraries."""
     monkeypatch.setenv("TORCH_HOME", "/somewhere")

@@ -64,6 +64,16 @@ def test_missing_inception_names_the_file(tmp_path: Path) -> None:
     assert "TORCH_HOME" in caught.value.fix
 
 
+def test_another_network_under_the_name_of_inception_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("torch_fidelity", reason="needs torch-fidelity, of the extra evaluate")
+    path = tmp_path / INCEPTION
+    path.parent.mkdir(parents=True)
+    torch.save({"weight": torch.zeros(2)}, path)
+    with pytest.raises(MissingWeightsError, match="is not the 2015 Inception") as caught:
+        Inception.load(tmp_path)
+    assert (caught.value.exit_code, "weights fetch" in caught.value.fix) == (12, True)
+
+
 def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
