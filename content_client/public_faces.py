@@ -12,14 +12,13 @@ from modify_fl.console import Console
 from modify_fl.data import ImageSet, holdout_split, load_images
 from modify_fl.options import run_folder
 from modify_fl.privacy.settings import DpSettings
-from modify_fl.training.private import PrivateStylization, PrivateTask
+from modify_fl.training.private import PrivateStylization, PrivateTask, public_clip
 from modify_fl.training.runtime import resolve
 from modify_fl.training.stylization import adapt
 from modify_fl.training.views import PhotoUnits
 
 __all__ = ["PublicFaces"]
 
-_PROBES = 32
 _HELD_OUT = 0.1
 
 
@@ -54,12 +53,13 @@ class PublicFaces:
         return cls(start=adapted.tensors, held_out=faces.subset(held_out))
 
     def clip(self, task: Adaptation, request: PrivateRequest) -> float:
-        """Return the median norm of gradients of public faces, two digits: a C that no photo decided (P-16, P-30)."""
-        loose = DpSettings(n_public=2, batch=1, steps=1, noise_multiplier=1.0, max_grad_norm=1e12)
-        stage = _stage(task, _task(task, request, loose, self.start))
-        probes = (self.held_out.batch([index]) for index in range(min(len(self.held_out), _PROBES)))
-        norms = torch.stack([gradient.norm() for gradient in stage.engine.clipped(probes, 0)])
-        return float(f"{float(norms.median()):.1e}") or 1.0
+        """Return the bound that the faces kept out suggest; see ``public_clip``."""
+        loose = DpSettings(n_public=2, batch=1, steps=1, noise_multiplier=1.0)
+        private = PrivateTask(
+            style=task.style, settings=loose, recipe=request.recipe, config=task.config, seed=task.seed,
+            start=self.start,
+        )  # fmt: skip
+        return public_clip(private, self.held_out, compute=resolve(task.runtime), nets=task.nets())
 
     def compare(self, task: Adaptation, private: PrivateTask, tensors: Mapping[str, Tensor]) -> dict[str, float]:
         """Return equation 7 on the faces kept out, after public faces alone and after the private photos too (P-55).
@@ -74,14 +74,6 @@ class PublicFaces:
         stage = _stage(task, private)
         parts = [self.held_out.batch([index]).to(stage.compute.device) for index in range(len(self.held_out))]
         return float(torch.stack([stage.loss(part, stage.engine.codes(part), 0)[0] for part in parts]).mean())
-
-
-def _task(
-    task: Adaptation, request: PrivateRequest, settings: DpSettings, start: Mapping[str, Tensor] | None
-) -> PrivateTask:
-    return PrivateTask(
-        style=task.style, settings=settings, recipe=request.recipe, config=task.config, seed=task.seed, start=start
-    )
 
 
 def _stage(task: Adaptation, private: PrivateTask) -> PrivateStylization:

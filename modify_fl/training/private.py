@@ -39,7 +39,10 @@ from modify_fl.training.runtime import Compute
 from modify_fl.training.subsets import adapter_tensors, open_subset
 from modify_fl.training.views import PhotoUnits
 
-__all__ = ["PrivateStylization", "PrivateTask", "adapt_private", "build_private_engine", "started"]
+__all__ = ["PrivateStylization", "PrivateTask", "adapt_private", "build_private_engine", "public_clip", "started"]
+
+_NO_BOUND = 1e12
+_PROBES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +244,23 @@ class PrivateStylization:
                 perceptual=terms.perceptual_record, identity=terms.nets.identity, compute=str(self.compute),
             ),
         )  # fmt: skip
+
+
+def public_clip(task: PrivateTask, faces: ImageSet, *, compute: Compute, nets: PerceptualNets) -> float:
+    """Return the median norm of the gradients of public faces, two digits: a C that no photo decided (P-16, P-30).
+
+    Args:
+        task: What will be trained; its own C is not used.
+        faces: Public faces, at least one; the first 32 are looked at.
+        compute: Device and precision.
+        nets: LPIPS and the face network, where found.
+    """
+    loose = replace(task, settings=replace(task.settings, max_grad_norm=_NO_BOUND, engine="micro"))
+    loss = PhotoLoss(task.style, config=task.loss_config(), seed=task.seed, compute=compute, nets=nets)
+    _, _, engine = build_private_engine(loose, loss, compute)
+    probes = (faces.batch([index]).to(compute.device) for index in range(min(len(faces), _PROBES)))
+    norms = torch.stack([gradient.norm() for gradient in engine.clipped(probes, 0)])
+    return float(f"{float(norms.median()):.1e}") or 1.0
 
 
 def adapt_private(
