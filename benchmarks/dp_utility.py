@@ -12,8 +12,9 @@ Rows: no stage 2; public faces only; differential privacy at each ``--epsilon``,
 in a vault of its own, starting from the public faces; without privacy on the same
 photos, with as many gradients, from the same start. Each row is a unit, kept in
 ``--out``; a training that was stopped goes on, and a finished one is not repeated.
-Writes ``dp-utility.md`` and a sheet of outputs of people who do not exist. With ``--dp-schedule quick`` about ten minutes of
-one core for each row with privacy, and three for the public faces.
+Writes ``dp-utility.md`` and a sheet of outputs of people who do not exist. With
+``--dp-schedule quick`` about ten minutes of one core for each row with privacy, and
+three for the public faces.
 """
 
 import argparse
