@@ -68,6 +68,8 @@ def estimate(
             n_public=photos_count, batch=batch, steps=steps, epsilon=epsilon, delta=delta, parameters=d, prv=prv
         )
         unit = vault.ledger.opening.unit if vault else "image"
+        if prv and made.epsilon_prv is None:
+            console.note("the PRV accountant failed or took longer than a minute; RDP stands alone")
         _show(console, made, unit)
         result = _record(made, unit) | (_show_budget(console, made, vault) if vault else {})
         for warning in made.warnings():

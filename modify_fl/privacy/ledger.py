@@ -12,39 +12,19 @@ disk is not set back as a whole (P-8).
 """
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from modify_fl.errors import ConfigError, PrivacyBudgetError
-from modify_fl.privacy.accounting import (
-    ORDERS,
-    Segment,
-    epsilon_at,
-    noise_multiplier_for,
-    order_for,
-    overhead,
-    rdp_of,
-    require_delta,
-)
-from modify_fl.privacy.fingerprints import Fingerprints, load_secret, overlaps, take_fingerprints
-from modify_fl.privacy.places import (
-    MARKER,
-    Address,
-    Marker,
-    Place,
-    can_hold_marker,
-    find_place,
-    held_vaults,
-    places,
-    require_photos,
-    vaults_folder,
-)
-from modify_fl.privacy.records import Budget, Charge, Entry, Ledger, Opening, Release, damaged
+from modify_fl.privacy.accounting import Segment, epsilon_at, noise_multiplier_for, rdp_of, require_delta
+from modify_fl.privacy.fingerprints import load_secret, take_fingerprints
+from modify_fl.privacy.making import make_vault, warn_of_overlaps
+from modify_fl.privacy.places import Marker, Place, vaults_folder
+from modify_fl.privacy.records import Budget, Charge, Entry, Release
 from modify_fl.privacy.settings import DpSettings, Unit
+from modify_fl.privacy.state import VaultState, read_vault
 from protocol.storage import PRIVATE, atomic_writer, exclusive_lock, storage_errors
 
 __all__ = ["Receipt", "Vault", "VaultState", "read_vault"]
@@ -66,55 +46,13 @@ class Receipt:
     """How many steps may run now."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class VaultState:
-    """What is known of a vault without holding it."""
-
-    place: Place
-    photos: Path
-    ledger: Ledger
-    marked: bool
-    """Whether a marker in the photo folder guards the ledger against old backups (P-42)."""
-
-    @property
-    def vault(self) -> str:
-        """Id of the vault."""
-        return self.place.vault
-
-
-def read_vault(photos: Path) -> VaultState:
-    """Return the state of the vault of some photos, without waiting for a run that holds it.
-
-    Raises:
-        DataError: There is no such place.
-        PrivacyBudgetError: The photos have no vault, or its ledger is missing,
-            damaged, cut short or older than the marker (P-43).
-        StorageError: A file cannot be read.
-    """
-    folder = require_photos(photos)
-    found = find_place(folder)
-    if found is None:
-        raise PrivacyBudgetError(
-            f"{photos} has no vault",
-            why="a budget must be set before differential privacy can spend it (P-46)",
-            fix=f"run content-client privacy init --photos {photos} --epsilon 8 --delta 1e-5",
-        )
-    place, marker = found
-    ledger = place.read()
-    if marker is not None and marker.sequence > ledger.sequence:
-        raise damaged(
-            f"it ends with line {ledger.sequence + 1}, and the photo folder has seen line {marker.sequence + 1}"
-        )
-    return VaultState(place=place, photos=folder, ledger=ledger, marked=marker is not None)
-
-
 class Vault:
     """A vault that this process holds; made by ``Vault.open``."""
 
     def __init__(self, state: VaultState) -> None:
-        """Hold a vault; only ``open`` calls this, under the lock."""
+        """Look at a vault; only ``open`` makes one that can be charged."""
         self._place, self._photos, self._marked = state.place, state.photos, state.marked
-        self._open = True
+        self._open = False
         self.ledger = state.ledger
         self.warnings: tuple[str, ...] = ()
         """What the user should know: photos that other vaults hold too (P-47)."""
@@ -147,31 +85,7 @@ class Vault:
             PrivacyBudgetError: These photos have a vault, or delta is not below 1 / number of photos.
             StorageError: A file cannot be written.
         """
-        if not (0 < epsilon_max < float("inf") and 0 < delta < 1):
-            raise ConfigError(
-                f"no budget: epsilon {epsilon_max:g} at delta {delta:g}", fix="use --epsilon 8 --delta 1e-5"
-            )
-        folder = require_photos(photos)
-        order = order_for(epsilon_max, delta) if order is None else order
-        if epsilon_max <= overhead(order, delta):
-            raise ConfigError(f"epsilon {epsilon_max:g} at delta {delta:g} leaves nothing to spend", fix="allow more")
-        opening = Opening(
-            vault=str(uuid.uuid4()), unit=unit, epsilon_max=epsilon_max, delta=delta, order=order, orders=ORDERS
-        )
-        with held_vaults() as vaults:
-            _refuse_second(folder)
-            secret = load_secret(vaults)
-            mine = take_fingerprints(folder, secret)
-            require_delta(delta, max(1, len(mine.values)))
-            marked = can_hold_marker(folder)
-            place, ledger = Place(vaults / opening.vault), Ledger.begin(opening)
-            warnings = _warn_of_overlaps(mine, place)
-            address = Address(photos=folder.as_uri(), commitment=None if marked else mine.commitment)
-            place.open_for(ledger, address)
-            mine.save(place.folder)
-            if marked:
-                Marker(vault=place.vault, sequence=ledger.sequence).write(folder)
-        return VaultState(place=place, photos=folder, ledger=ledger, marked=marked), warnings
+        return make_vault(photos, epsilon_max=epsilon_max, delta=delta, unit=unit, order=order)
 
     @classmethod
     @contextmanager
@@ -191,6 +105,7 @@ class Vault:
         place = read_vault(photos).place
         with _held(place):
             vault = cls(read_vault(photos))  # again, now that nobody else can write
+            vault._open = True
             vault._name_holder(run)
             try:
                 vault._heal_marker()
@@ -330,7 +245,7 @@ class Vault:
     def _compare_photos(self) -> None:
         """Take up photos that came since, and look for other vaults that hold them too (P-47)."""
         mine = take_fingerprints(self._photos, load_secret(vaults_folder()))
-        self.warnings = _warn_of_overlaps(mine, self._place)
+        self.warnings = warn_of_overlaps(mine, self._place)
         mine.save(self._place.folder)
 
     def _require_same_claim(self, settings: DpSettings) -> None:
@@ -371,29 +286,3 @@ def _held(place: Place) -> Iterator[None]:
             why="two runs at once could spend the same budget twice",
             fix="wait until it has ended, or end it",
         ) from None
-
-
-def _refuse_second(photos: Path) -> None:
-    """Refuse a second vault for the same photos; take away what an interrupted ``create`` left."""
-    for place in places():
-        unfinished = place.address.photos == photos.as_uri() and place.address.commitment is None
-        if unfinished and not (photos / MARKER).exists() and place.read().sequence == 0:
-            with storage_errors(place.folder):
-                shutil.rmtree(place.folder)
-    found = find_place(photos)
-    if found:
-        raise PrivacyBudgetError(
-            f"{photos} has the vault {found[0].vault}",
-            why="a budget is set once (P-46)",
-            fix="run content-client privacy status, or privacy budget --raise-to E --reason TEXT",
-        )
-
-
-def _warn_of_overlaps(mine: Fingerprints, place: Place) -> tuple[str, ...]:
-    others = {other.vault: other for other in places() if other != place}
-    found = overlaps(mine, (other.folder for other in others.values()))
-    return tuple(
-        f"{count} of these photos are in the vault {vault} too ({others[vault].address.path}): what is spent there "
-        "and here adds up, and no ledger counts both"
-        for vault, count in found.items()
-    )

@@ -16,6 +16,7 @@ from modify_fl.privacy import places
 from modify_fl.privacy.accounting import epsilon_of
 from modify_fl.privacy.ledger import Vault, VaultState, read_vault
 from modify_fl.privacy.places import MARKER, vaults_folder
+from modify_fl.privacy.settings import Unit
 from protocol.errors import StorageError
 
 
@@ -149,6 +150,13 @@ def test_a_closed_vault_charges_nothing(photos: Path) -> None:
         pass
     with pytest.raises(RuntimeError, match="closed"):
         charge(vault, 1)
+
+
+def test_a_vault_that_is_not_held_charges_nothing(photos: Path) -> None:
+    state = make_vault(photos)
+    with pytest.raises(RuntimeError, match="closed"):
+        charge(Vault(state), 1)
+    assert Vault(state).noise_multiplier_for(0.128, 500) > 1  # but it can be asked
 
 
 # The budget -------------------------------------------------------------------------
@@ -411,6 +419,16 @@ def test_a_copied_folder_is_a_new_vault_and_a_warning(photos: Path, vault: Vault
     assert warnings[0].startswith(f"1 of these photos are in the vault {vault.vault} too")
     with Vault.open(photos) as held:
         assert len(held.warnings) == 1
+
+
+@pytest.mark.parametrize(("unit", "warned"), [("image", True), ("person", False)])
+def test_many_photos_in_one_sub_folder_may_be_of_one_person(photos: Path, unit: Unit, warned: bool) -> None:
+    """P-9."""
+    put_photos(photos, 30)
+    put_photos(photos / "ann", 2, first=40)
+    _, warnings = Vault.create(photos, unit=unit, order=ORDER)
+    assert [text for text in warnings if "6 % of the photos are in the sub-folder ann" in text] == list(warnings)
+    assert bool(warnings) == warned
 
 
 def test_photos_that_came_later_are_compared_too(photos: Path, vault: VaultState, tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""How photos get a vault, once (P-45 to P-47)."""
+
+import shutil
+import uuid
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from modify_fl.datasets import open_pictures
+from modify_fl.errors import ConfigError, PrivacyBudgetError
+from modify_fl.privacy.accounting import ORDERS, order_for, overhead, require_delta
+from modify_fl.privacy.fingerprints import Fingerprints, load_secret, overlaps, take_fingerprints
+from modify_fl.privacy.places import (
+    MARKER,
+    Address,
+    Marker,
+    Place,
+    can_hold_marker,
+    find_place,
+    held_vaults,
+    places,
+    require_photos,
+)
+from modify_fl.privacy.records import Ledger, Opening
+from modify_fl.privacy.settings import Unit
+from modify_fl.privacy.state import VaultState
+from protocol.storage import storage_errors
+
+__all__ = ["make_vault", "warn_of_overlaps"]
+
+_SHARE = 0.05  # of the photos in one sub-folder, above which they may be of one person (P-9)
+
+
+def make_vault(
+    photos: Path, *, epsilon_max: float, delta: float, unit: Unit, order: float | None
+) -> tuple[VaultState, tuple[str, ...]]:
+    """Make the vault of some photos; see ``Vault.create``."""
+    if not (0 < epsilon_max < float("inf") and 0 < delta < 1):
+        raise ConfigError(f"no budget: epsilon {epsilon_max:g} at delta {delta:g}", fix="use --epsilon 8 --delta 1e-5")
+    folder = require_photos(photos)
+    _refuse_second(folder)  # now, because the best order takes a while; and again under the lock
+    order = order_for(epsilon_max, delta) if order is None else order
+    if epsilon_max <= overhead(order, delta):
+        raise ConfigError(f"epsilon {epsilon_max:g} at delta {delta:g} leaves nothing to spend", fix="allow more")
+    opening = Opening(
+        vault=str(uuid.uuid4()), unit=unit, epsilon_max=epsilon_max, delta=delta, order=order, orders=ORDERS
+    )
+    with held_vaults() as vaults:
+        _refuse_second(folder)
+        secret = load_secret(vaults)
+        mine = take_fingerprints(folder, secret)
+        require_delta(delta, max(1, len(mine.values)))
+        marked = can_hold_marker(folder)
+        place, ledger = Place(vaults / opening.vault), Ledger.begin(opening)
+        warnings = (*warn_of_overlaps(mine, place), *_warn_of_people(folder, unit))
+        address = Address(photos=folder.as_uri(), commitment=None if marked else mine.commitment)
+        place.open_for(ledger, address)
+        mine.save(place.folder)
+        if marked:
+            Marker(vault=place.vault, sequence=ledger.sequence).write(folder)
+    return VaultState(place=place, photos=folder, ledger=ledger, marked=marked), warnings
+
+
+def _refuse_second(photos: Path) -> None:
+    """Refuse a second vault for the same photos; take away what an interrupted ``create`` left."""
+    for place in places():
+        unfinished = place.address.photos == photos.as_uri() and place.address.commitment is None
+        if unfinished and not (photos / MARKER).exists() and place.read().sequence == 0:
+            with storage_errors(place.folder):
+                shutil.rmtree(place.folder)
+    found = find_place(photos)
+    if found:
+        raise PrivacyBudgetError(
+            f"{photos} has the vault {found[0].vault}",
+            why="a budget is set once (P-46)",
+            fix="run content-client privacy status, or privacy budget --raise-to E --reason TEXT",
+        )
+
+
+def _warn_of_people(photos: Path, unit: Unit) -> tuple[str, ...]:
+    """Say so where many photos may be of one person, and are protected one by one only (P-9)."""
+    with open_pictures(photos) as files:
+        folders = Counter(str(PurePosixPath(name).parent) for name in files.names)
+    shares = {name: count / folders.total() for name, count in folders.items() if name != "."}
+    if unit == "person" or max(shares.values(), default=0.0) <= _SHARE:
+        return ()
+    most = max(shares, key=lambda name: shares[name])
+    warning = (
+        f"{100 * shares[most]:.0f} % of the photos are in the sub-folder {most}: if they show one person, unit image "
+        "protects each photo but not the person; use --unit person"
+    )
+    return (warning,)
+
+
+def warn_of_overlaps(mine: Fingerprints, place: Place) -> tuple[str, ...]:
+    """Say which other vaults hold some of the photos too (P-47).
+
+    Args:
+        mine: Fingerprints of the photos.
+        place: Their own vault.
+    """
+    others = {other.vault: other for other in places() if other != place}
+    found = overlaps(mine, (other.folder for other in others.values()))
+    return tuple(
+        f"{count} of these photos are in the vault {vault} too ({others[vault].address.path}): what is spent there "
+        "and here adds up, and no ledger counts both"
+        for vault, count in found.items()
+    )
