@@ -34,6 +34,7 @@ WRITERS = {
     "modify_fl/photo.py": "a stylized picture, where the user says",
     "modify_fl/privacy/fingerprints.py": "keyed fingerprints, in the vault's private folder",
     "modify_fl/privacy/ledger.py": "the name of the run that holds the vault",
+    "modify_fl/privacy/making.py": "hands fingerprints to fingerprints.py",
     "modify_fl/privacy/places.py": "ledger and marker",
     "modify_fl/privacy/release.py": "THE GATE",
     "modify_fl/tensorboard.py": "figures of a run, where the user says",
