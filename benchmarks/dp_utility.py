@@ -49,7 +49,6 @@ from modify_fl.metrics.perceptual import compare_reconstructions
 from modify_fl.networks.discriminator import build_discriminator
 from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import PerceptualNets
-from modify_fl.privacy.accounting import noise_multiplier_for
 from modify_fl.privacy.ledger import Vault
 from modify_fl.privacy.recipe import DP_SCHEDULES, PrivateConfig
 from modify_fl.privacy.settings import DpSettings
@@ -66,8 +65,6 @@ from style_provider.evaluation.measure import evaluate_styles
 from style_provider.evaluation.task import Evaluation
 
 PEOPLE, STYLES, SEED = 6, 2, 0
-MORE_NOISE = 1.02
-"""The ledger counts at one order, which may ask a little more than the best order of a run (P-45)."""
 HEAD = ("row", "LPIPS to the photo", "identity AUC", "identity cosine", "KID x 1000", "minutes of training")
 KEYS = ("lpips", "auc", "cosine", "kid")
 PAGE = """Machine: {machine}. `quick-64`; {vault} photos of congress are the vault (stated as {n}), {public} photos of
@@ -137,33 +134,35 @@ def after_public(bench: Bench) -> Mapping[str, Tensor]:
     ).tensors  # fmt: skip
 
 
-def private_task(bench: Bench, epsilon: float, start: Mapping[str, Tensor]) -> PrivateTask:
-    """Return a run with privacy; C comes from public faces (P-30)."""
+def private_task(bench: Bench, epsilon: float, vault: Vault, numbers: Path) -> PrivateTask:
+    """Return a run with privacy; noise for the budget and C from public faces are fixed at the first start."""
     options, schedule = bench.options, DP_SCHEDULES[bench.options.dp_schedule]
-    noise = noise_multiplier_for(epsilon, options.delta, schedule.batch / options.n_public, schedule.steps)
-    settings = DpSettings(
-        epsilon=epsilon, delta=options.delta, n_public=options.n_public, batch=schedule.batch, steps=schedule.steps,
-        noise_multiplier=MORE_NOISE * noise,
-    )  # fmt: skip
     task = PrivateTask(
-        style=bench.style, settings=settings, recipe=PrivateConfig(learning_rate=options.learning_rate),
-        config=replace(preset("quick-64").stylization, subset=options.subset), seed=SEED, start=start,
+        style=bench.style, recipe=PrivateConfig(learning_rate=options.learning_rate), seed=SEED,
+        config=replace(preset("quick-64").stylization, subset=options.subset), start=after_public(bench),
+        settings=DpSettings(
+            epsilon=epsilon, delta=options.delta, n_public=options.n_public, batch=schedule.batch, steps=schedule.steps,
+            noise_multiplier=1.0,
+        ),
     )  # fmt: skip
-    clip = public_clip(task, bench.public, compute=resolve(bench.runtime, bf16=False), nets=bench.nets)
-    return replace(task, settings=replace(settings, max_grad_norm=clip))
+    if not numbers.is_file():
+        noise = vault.noise_multiplier_for(schedule.batch / options.n_public, schedule.steps, epsilon)
+        clip = public_clip(task, bench.public, compute=resolve(bench.runtime, bf16=False), nets=bench.nets)
+        numbers.write_text(json.dumps({"noise_multiplier": noise, "max_grad_norm": clip}), encoding="utf-8")
+    return replace(task, settings=replace(task.settings, **json.loads(numbers.read_text(encoding="utf-8"))))
 
 
 def with_privacy(bench: Bench, epsilon: float) -> Mapping[str, Tensor]:
     """Return E' after public faces and the vault, in a vault of its own with budget ``epsilon``."""
     name = f"dp-{epsilon:g}"
-    home, task = bench.out / f"{name}.vault", private_task(bench, epsilon, after_public(bench))
+    home, photos = bench.out / f"{name}.vault", bench.out / f"{name}.photos"  # a vault marks its photos: not DATA
     os.environ["MODIFY_DATA_DIR"] = str(home.resolve())
-    photos = bench.out / f"{name}.photos"  # a vault marks its photos, and DATA stays as it is
     if not home.exists():
         shutil.copytree(bench.source, photos, dirs_exist_ok=True, copy_function=shutil.copyfile)
         photos.chmod(0o700)
         Vault.create(photos, epsilon_max=epsilon, delta=bench.options.delta)
     with Vault.open(photos, run=name) as vault:
+        task = private_task(bench, epsilon, vault, bench.out / f"{name}.numbers.json")
 
         def charge(steps: int) -> None:
             vault.charge(run=name, bundle=bench.style.digest, settings=task.settings, steps=steps)

@@ -20,6 +20,7 @@ from modify_fl.privacy.ledger import Vault, read_vault
 from modify_fl.privacy.release import ReleaseGate
 from modify_fl.privacy.settings import DpSettings
 from modify_fl.privacy.statement import sentence
+from modify_fl.training.estimate import peak_memory
 from modify_fl.training.private import PrivateStylization, PrivateTask, adapt_private
 from modify_fl.training.runtime import resolve
 from modify_fl.training.subsets import count_trainable
@@ -107,7 +108,9 @@ def plan_privately(
     found = PrivateStylization(private, units, compute=compute, nets=task.nets(), charge=_never).check()
     seconds = found.seconds_per_unit * settings.batch * settings.steps
     console.say(f"would adapt to the photos of vault {state.vault} and write {task.out}; nothing was spent")
-    console.say(f"about {duration(seconds)} on {compute}: {1000 * found.seconds_per_unit:.0f} ms for each gradient")
+    memory, _ = peak_memory(compute.device)
+    held = f", {memory / 1e9:.2f} GB of memory" if memory else ""
+    console.say(f"about {duration(seconds)} on {compute}: {1000 * found.seconds_per_unit:.0f} ms a gradient{held}")
     if request.public is not None:
         console.say("before that it would adapt to the public faces, and take C from their gradients")
     made = plan_of(settings, _size(task))
@@ -115,7 +118,7 @@ def plan_privately(
     return {
         "vault": state.vault, "settings": asdict(settings), "parameters": made.parameters,
         "epsilon": made.epsilon_rdp, "delta": made.delta, "unit": settings.unit, "signal_to_noise": made.snr,
-        "seconds": seconds, "isolation": found.isolation, "out": task.out, "compute": str(compute),
+        "seconds": seconds, "memory": memory, "isolation": found.isolation, "out": task.out, "compute": str(compute),
     }  # fmt: skip
 
 

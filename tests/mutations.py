@@ -3,21 +3,26 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import optimize, stats
 from torch import Tensor, nn
 
 from modify_fl import losses
 from modify_fl.networks.discriminator import Discriminator
-from modify_fl.privacy import engine, mechanism, noise
+from modify_fl.privacy import accounting, engine, mechanism, noise
+from modify_fl.privacy.accounting import Segment
 from modify_fl.privacy.engine import GradientEngine, MicroEngine
+from modify_fl.privacy.ledger import Vault
 from modify_fl.privacy.loss_nets import LossNets
 from modify_fl.privacy.mechanism import Mechanism
+from modify_fl.privacy.records import Ledger
+from modify_fl.privacy.release import ReleaseGate, Reply
 from modify_fl.privacy.sampler import PoissonSampler
 from modify_fl.training import private_loss
 from modify_fl.training.private import PrivateStylization
@@ -218,6 +223,53 @@ def _charge_after_the_step(patch: Patch) -> None:
     patch.setattr(Mechanism, "step", step)
 
 
+# Ledger, accountant, release ------------------------------------------------------
+
+
+def _ledger_begins_anew(patch: Patch) -> None:
+    original = Vault.__init__
+
+    def build(self: Vault, state: Any) -> None:
+        original(self, state)
+        self.ledger = Ledger.begin(state.ledger.opening)
+
+    patch.setattr(Vault, "__init__", build)
+
+
+def _gdp(patch: Patch) -> None:
+    def spent(segment: Segment, delta: float, orders: object) -> float:
+        mu = segment.sampling_rate * math.sqrt(segment.steps * math.expm1(segment.noise_multiplier**-2))
+
+        def excess(epsilon: float) -> float:
+            near, far = stats.norm.cdf(-epsilon / mu + mu / 2), stats.norm.cdf(-epsilon / mu - mu / 2)
+            return float(near - math.exp(epsilon) * far) - delta
+
+        return float(optimize.brentq(excess, 0.0, 300.0)) if excess(0.0) > 0 else 0.0
+
+    patch.setattr(accounting, "_least_epsilon", spent)
+
+
+def _noise_from_a_message(patch: Patch) -> None:
+    original = Mechanism.__init__
+
+    def build(self: Mechanism, settings: Any, *parts: Any, **named: Any) -> None:
+        message = {"noise_multiplier": 0.1}  # what a coordinator sent
+        original(self, replace(settings, **message), *parts, **named)
+
+    patch.setattr(Mechanism, "__init__", build)
+
+
+def _number_of_examples(patch: Patch) -> None:
+    patch.setattr(Reply, "__post_init__", lambda self: None)
+
+
+def _test_time_weights(patch: Patch) -> None:
+    original = ReleaseGate._check
+    patch.setattr(
+        ReleaseGate, "_check", lambda self, adapted, run: original(self, replace(adapted, mode="offline"), run)
+    )  # fmt: skip
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation("R in training mode", "test_isolation.test_photos_do_not_meet_in_the_loss_of_the_real_trainer",
              _face_in_training_mode),
@@ -248,4 +300,11 @@ MUTATIONS: tuple[Mutation, ...] = (
              _generator_in_the_checkpoint),
     Mutation("charge after release", "test_mechanism.test_no_photo_is_read_before_the_charge",
              _charge_after_the_step),
+    Mutation("num_examples = n", "test_release.test_the_number_of_examples_is_a_constant:desk", _number_of_examples),
+    Mutation("ledger restart at 0", "test_ledger.test_two_styles_and_a_restart_compose:photos", _ledger_begins_anew),
+    Mutation("GDP accountant", "test_accounting.test_noise_multiplier_is_that_of_the_table:table", _gdp),
+    Mutation("server value overriding sigma", "test_mechanism.test_an_empty_batch_is_noise_and_is_charged",
+             _noise_from_a_message),
+    Mutation("test-time weights exported", "test_release.test_test_time_weights_do_not_leave:desk",
+             _test_time_weights),
 )  # fmt: skip

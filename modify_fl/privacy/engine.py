@@ -45,9 +45,9 @@ def clip(gradient: Tensor, max_grad_norm: float) -> Tensor:
         max_grad_norm: C.
 
     Returns:
-        float64 [d] of norm at most C(1 + 1e-12); zero where an entry of g is not finite.
+        float64 [d] on the CPU, of norm at most C(1 + 1e-12); zero where an entry of g is not finite.
     """
-    wide = gradient.double()
+    wide = gradient.detach().cpu().double()  # not every device has float64
     norm = wide.norm()
     if not bool(norm.isfinite()):  # float32 entries cannot overflow a float64 norm, so one of them is not finite
         return torch.zeros_like(wide)
@@ -86,13 +86,13 @@ class GradientEngine(ABC):
         return sum(p.numel() for p in self.parameters)
 
     def clipped_sum(self, units: Iterable[Tensor], step: int) -> Tensor:
-        """Return the sum of clipped gradients, float64 [d]: its sensitivity to one unit is C.
+        """Return the sum of clipped gradients, float64 [d] on the CPU: its sensitivity to one unit is C.
 
         Args:
             units: Views of each unit, float32 [v, 3, R, R]; may be a generator, so that few are in memory.
             step: Training step; passed to the loss.
         """
-        total = torch.zeros(self.size, dtype=torch.float64, device=self.parameters[0].device)
+        total = torch.zeros(self.size, dtype=torch.float64)
         for gradient in self.clipped(units, step):
             total += gradient
         return total
@@ -106,7 +106,8 @@ class GradientEngine(ABC):
                 loss does not give one value per picture (P-22).
         """
         self.loss.require_frozen()
-        for group in _chunks(units, self.chunk):
+        device = self.parameters[0].device
+        for group in _chunks((views.to(device) for views in units), self.chunk):
             slopes = self._slopes(torch.cat(list(group)), step)  # [B, n, W]
             for gradient in self._gradients(group, torch.split(slopes, [len(views) for views in group])):
                 yield clip(gradient, self.max_grad_norm)

@@ -14,7 +14,7 @@ disk is not set back as a whole (P-8).
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modify_fl.errors import ConfigError, PrivacyBudgetError
@@ -185,11 +185,13 @@ class Vault:
         rdp = rdp_of(segment, self.ledger.opening.orders)
         if not self.ledger.allows(rdp):
             raise self._exceeded(steps, rdp)
+        new = (segment.sampling_rate, segment.noise_multiplier) not in self.ledger.rdp_of_step
         self._append(
             Charge(
                 run=run, bundle=bundle, unit=settings.unit, sampling_rate=settings.sampling_rate,
                 noise_multiplier=settings.noise_multiplier, max_grad_norm=settings.max_grad_norm,
-                batch=settings.batch, n_public=settings.n_public, steps=steps, deterministic=deterministic, rdp=rdp,
+                batch=settings.batch, n_public=settings.n_public, steps=steps, deterministic=deterministic,
+                rdp=rdp_of(replace(segment, steps=1), self.ledger.opening.orders) if new else None,
             )
         )  # fmt: skip
         return Receipt(vault=self.id, run=run, sequence=self.ledger.sequence, steps=steps)

@@ -77,5 +77,5 @@ def add_noise(total: Tensor, *, noise_multiplier: float, max_grad_norm: float) -
     if total.dtype != torch.float64 or not bool(total.isfinite().all()):
         raise ConfigError("the sum to be released must be finite float64", fix="clip every gradient first")
     step = GRID * max_grad_norm
-    noisy = standard_normal(total.numel()).mul_(noise_multiplier * max_grad_norm).add_(total.cpu())
+    noisy = standard_normal(total.numel()).mul_(noise_multiplier * max_grad_norm).add_(total)
     return noisy.div_(step).round_().mul_(step)

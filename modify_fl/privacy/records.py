@@ -8,8 +8,9 @@ Reading is strict: what is not exactly a ledger of this version is refused.
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -84,8 +85,13 @@ class Charge(Entry):
     steps: Positive
     deterministic: bool
     """The noise did not come from the system's generator: a test, and no guarantee (P-3)."""
-    rdp: tuple[_Amount, ...]
-    """RDP of these steps at each of the vault's orders."""
+    rdp: tuple[_Amount, ...] | None = None
+    """RDP of one step at each of the vault's orders; in the first line of its q and sigma only."""
+
+    @property
+    def mechanism(self) -> tuple[float, float]:
+        """The two numbers that RDP depends on: q and sigma."""
+        return self.sampling_rate, self.noise_multiplier
 
     @property
     def segment(self) -> Segment:
@@ -134,6 +140,8 @@ class Ledger:
     entries: tuple[Entry, ...]
     lines: tuple[bytes, ...]
     """The same as stored, without line breaks."""
+    rdp_of_step: Mapping[tuple[float, float], tuple[float, ...]] = field(default_factory=dict, compare=False)
+    """RDP of one step at each of the vault's orders, by q and sigma; as the first charge of each has it."""
 
     @classmethod
     def begin(cls, opening: Opening) -> "Ledger":
@@ -157,7 +165,7 @@ class Ledger:
         ledger = cls((), ())
         for line in whole:
             ledger = ledger._with_line(line)
-        return cls(ledger.entries, ledger.lines)
+        return ledger
 
     def _with_line(self, line: bytes) -> "Ledger":
         entry = _decode(line, len(self.lines))
@@ -165,9 +173,14 @@ class Ledger:
             raise damaged(f"line {len(self.lines) + 1} does not follow the one before")
         if isinstance(entry, Opening) != (not self.lines):
             raise damaged(f"line {len(self.lines) + 1} is of the wrong kind")
-        if isinstance(entry, Charge) and len(entry.rdp) != len(self.opening.orders):
-            raise damaged(f"line {len(self.lines) + 1} has RDP at other orders than the vault")
-        return Ledger((*self.entries, entry), (*self.lines, line))
+        known = self._with_rdp(entry) if isinstance(entry, Charge) else self.rdp_of_step
+        return Ledger((*self.entries, entry), (*self.lines, line), known)
+
+    def _with_rdp(self, charge: Charge) -> Mapping[tuple[float, float], tuple[float, ...]]:
+        new = charge.mechanism not in self.rdp_of_step
+        if (charge.rdp is not None) != new or (charge.rdp and len(charge.rdp) != len(self.opening.orders)):
+            raise damaged(f"line {len(self.lines) + 1} does not have the RDP of its mechanism once")
+        return {**self.rdp_of_step, charge.mechanism: charge.rdp} if charge.rdp else self.rdp_of_step
 
     def extended(self, entry: Entry) -> "Ledger":
         """Return the ledger with one more line; ``sequence``, ``previous`` and ``time`` of ``entry`` are filled in.
@@ -220,10 +233,18 @@ class Ledger:
     # Spending -------------------------------------------------------------
 
     @property
+    def steps(self) -> Mapping[tuple[float, float], int]:
+        """Steps that were charged, by q and sigma."""
+        steps: Counter[tuple[float, float]] = Counter()
+        for charge in self.charges:
+            steps[charge.mechanism] += charge.steps
+        return steps
+
+    @property
     def rdp(self) -> tuple[float, ...]:
         """Summed RDP at each of the vault's orders: runs on the same photos compose in sequence (P-34)."""
-        columns = zip(*(charge.rdp for charge in self.charges), strict=True) if self.charges else ()
-        return tuple(map(math.fsum, columns)) or (0.0,) * len(self.opening.orders)
+        parts = [[count * value for value in self.rdp_of_step[at]] for at, count in self.steps.items()]
+        return tuple(map(math.fsum, zip(*parts, strict=True))) or (0.0,) * len(self.opening.orders)
 
     @property
     def epsilon(self) -> float:
@@ -235,7 +256,7 @@ class Ledger:
         """
         if not self.charges:
             return 0.0
-        if len({(charge.sampling_rate, charge.noise_multiplier) for charge in self.charges}) == 1:
+        if len(self.rdp_of_step) == 1:
             return best_epsilon(self.rdp, self.opening.delta, self.opening.orders)[0]
         return epsilon_at(self.opening.order, self.spent, self.opening.delta)
 
@@ -250,9 +271,8 @@ class Ledger:
         return self.epsilon_max - overhead(self.opening.order, self.opening.delta)
 
     def allows(self, rdp: Sequence[float]) -> bool:
-        """Return whether steps with this RDP at the vault's orders still fit (P-45)."""
-        at = self.opening.orders.index(self.opening.order)
-        return math.fsum((*(charge.rdp[at] for charge in self.charges), rdp[at])) <= self.limit
+        """Return whether steps with this RDP at the vault's orders, all together, still fit (P-45)."""
+        return self.spent + rdp[self.opening.orders.index(self.opening.order)] <= self.limit
 
 
 def _decode(line: bytes, index: int) -> Entry:

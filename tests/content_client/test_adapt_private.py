@@ -73,6 +73,7 @@ def test_a_dry_run_spends_and_writes_nothing(vault: Path) -> None:
     assert 3.5 < body["epsilon"] <= 4.001
     assert body["isolation"] <= 1e-5
     assert body["seconds"] > 0
+    assert body["memory"] > 100e6
     assert spent(vault) == 0.0
     after = {path: path.read_bytes() for path in [*vault.rglob("*"), *home.rglob("*")] if path.is_file()}
     assert after == before

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from vaultkit import BUNDLE, ORDER, charge, make_vault, put_photos, settings
 
 from modify_fl.errors import ConfigError, DataError, PrivacyBudgetError
 from modify_fl.privacy import places
-from modify_fl.privacy.accounting import epsilon_of
+from modify_fl.privacy.accounting import epsilon_of, rdp_of
 from modify_fl.privacy.ledger import Vault, VaultState, read_vault
 from modify_fl.privacy.places import MARKER, vaults_folder
 from modify_fl.privacy.settings import Unit
@@ -61,7 +62,25 @@ def test_a_charge_is_on_the_disk_before_its_receipt(photos: Path) -> None:
     assert (receipt.run, receipt.sequence, receipt.steps) == ("run-1", entry.sequence, 7)
     assert (entry.run, entry.bundle, entry.unit, entry.steps) == ("run-1", BUNDLE, "image", 7)
     assert (entry.sampling_rate, entry.noise_multiplier, entry.max_grad_norm) == (0.128, 2.0, 1.0)
-    assert len(entry.rdp) == len(read_vault(photos).ledger.opening.orders)
+
+
+def test_divergences_of_a_mechanism_are_written_once(photos: Path, vault: VaultState) -> None:
+    ledger = read_vault(photos).ledger
+    assert [len(entry.rdp or ()) for entry in ledger.charges] == [len(ledger.opening.orders), 0]
+    assert ledger.rdp == rdp_of(replace(ledger.charges[0].segment, steps=20), ledger.opening.orders)
+
+
+@pytest.mark.parametrize("change", ["drop", "repeat", "shorten"])
+def test_divergences_that_are_missing_or_come_twice_are_refused(photos: Path, change: str) -> None:
+    """A line without them would count as nothing."""
+    make_vault(photos)
+    with Vault.open(photos) as held:
+        charge(held, 1)
+        rdp = held.ledger.charges[0].rdp
+        forged = {"drop": (4.0, None), "repeat": (2.0, rdp), "shorten": (4.0, (rdp or ())[:-1])}[change]
+        entry = replace(held.ledger.charges[0], noise_multiplier=forged[0], rdp=forged[1])
+        with pytest.raises(PrivacyBudgetError, match="line 3 does not have the RDP"):
+            held.ledger.extended(entry)
 
 
 def test_two_styles_and_a_restart_compose(photos: Path) -> None:
