@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from content_client.identity import adapter_identity
+from content_client.introduction import introduce, used_before
 from content_client.results import SHEET, Record, output_stems, refuse_existing, write_records
 from modify_fl.artifacts import LoadedStyle, Mode, PhotoAdapted
 from modify_fl.bundle import load_style, write_adapter
@@ -96,10 +97,13 @@ def load(
         ProtocolError: Verification failed; no photo was touched.
         DataError: The photos cannot be used.
     """
-    with open_bundle(bundle, trust=TrustStore.default(), now=datetime.now(UTC), identity=identity) as verified:
+    trust = TrustStore.default()
+    used = used_before(trust)
+    with open_bundle(bundle, trust=trust, now=datetime.now(UTC), identity=identity) as verified:
         style = load_style(verified, record=record)
     for warning in style.bundle.warnings:
         console.warn(warning)
+    introduce(console, style.bundle, used)
     if align:
         Style(style).require_alignment()
     images = load_images(photos, resolution=style.network.resolution, look="photo", align=align)

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from content_client.introduction import introduce, used_before
 from content_client.overview import SHEET_ROWS, WHOLE_SIDE, Overview
 from content_client.photos import Photo
 from content_client.results import Job, Journal, Record, write_records
@@ -65,9 +66,12 @@ def load_style(
         ProtocolError: Verification failed; nothing was loaded.
     """
     resolve(Runtime(device="cpu", threads=threads, precision="fp32"))
-    style = Style.load(bundle, trust=TrustStore.default(), adapter=adapter, identity=identity)
+    trust = TrustStore.default()
+    used = used_before(trust)
+    style = Style.load(bundle, trust=trust, adapter=adapter, identity=identity)
     for warning in style.loaded.bundle.warnings:
         console.warn(warning)
+    introduce(console, style.loaded.bundle, used)
     return style
 
 

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 _TRAINING = (
-    "--dataset", "synthetic", "--limit", "12", "--budget", "4steps", "--holdout", "0", "--name", "Harbour at dusk",
-    "--threads", "1", "--precision", "fp32", "--quiet",
+    "--dataset", "synthetic", "--limit", "12", "--budget", "4steps", "--holdout", "0",
+    "--audit", "no", "--name", "Harbour at dusk", "--threads", "1", "--precision", "fp32", "--quiet",
     *(word for change in ("resolution=32", "channel_max=16", "enc_max=16", "pyramid=16", "trunk=16", "w_dim=16",
                           "z_dim=16") for word in ("--set", change)),
 )  # fmt: skip

@@ -53,6 +53,7 @@ __all__ = [
     "LOCAL_ONLY",
     "Release",
     "Shared",
+    "image_band",
     "load_adapter",
     "load_style",
     "write_adapter",
@@ -127,6 +128,9 @@ def write_style_bundle(
     provider: ProviderKey,
     recipients: Sequence[str] = (),
     overwrite: bool,
+    critic: bool = True,
+    audit: MemorisationAudit | None = None,
+    reports: Mapping[str, bytes] | None = None,
 ) -> str:
     """Pack, sign and verify a style bundle.
 
@@ -138,6 +142,9 @@ def write_style_bundle(
         provider: The public half with its names.
         recipients: ``age1...`` lines to encrypt the file to; nobody: it is not encrypted.
         overwrite: Whether an existing file is replaced.
+        critic: Whether Dis goes along; it is the best witness against the style images (P-82).
+        audit: What was measured of leakage; that nothing was, when omitted (P-83).
+        reports: Further members by name: figures, never pictures (P-85).
 
     Returns:
         The payload digest, hex: the identity of the bundle.
@@ -149,11 +156,14 @@ def write_style_bundle(
     model = copy.deepcopy(result.model)
     fold_gains(model.encoder)
     parts = {name: getattr(model, name) for name in ("encoder", "generator", "offset", "remapping")}
-    parts["discriminator"] = result.discriminator
+    if critic:
+        parts["discriminator"] = result.discriminator
+    network = result.preset.network
+    _check_tables({name: part.state_dict() for name, part in parts.items()}, network)
     members, bounds = _pack({name: part.state_dict() for name, part in parts.items()})
-    network, critic = result.preset.network, result.preset.encapsulation.critic
-    parameters = {**asdict(network), **{f"critic_{k}": v for k, v in asdict(critic).items()}}
-    audit = MemorisationAudit(status="not measured", critic_shipped=True)
+    settings = asdict(result.preset.encapsulation.critic)  # kept without Dis too: a reader rebuilds them all
+    parameters = {**asdict(network), **{f"critic_{name}": value for name, value in settings.items()}}
+    found = audit or MemorisationAudit(status="not measured", critic_shipped=critic)
     manifest = Manifest(
         kind="style-bundle",
         bundle=_release_info(release),
@@ -169,14 +179,31 @@ def write_style_bundle(
         style=StyleInfo(name=release.name, description=release.description),
         licence=Licence(model=release.model_licence, dataset=release.dataset_licence),
         usage=release.usage,
-        privacy=_privacy("style-bundle", _band(release.images), release.style_data, audit),
+        privacy=_privacy("style-bundle", image_band(release.images), release.style_data, found),
         provenance=_provenance(result.summary, result.preset.name, network.style_rows),
         evaluation=release.evaluation,
     )  # fmt: skip
     return write_bundle(
-        path, manifest=manifest, members=members, abs_max=bounds, key=key, provider=provider, recipients=recipients,
-        overwrite=overwrite,
+        path, manifest=manifest, members={**members, **(reports or {})}, abs_max=bounds, key=key, provider=provider,
+        recipients=recipients, overwrite=overwrite,
     )  # fmt: skip
+
+
+def _check_tables(parts: Mapping[str, Mapping[str, Tensor]], network: NetworkConfig) -> None:
+    """Refuse to pack any tensor that is not a layer: codes of images could hide in one (P-81).
+
+    Raises:
+        TensorError: E_TENSOR_SHAPE, names the tensor.
+    """
+    for name, expected in _shapes(network, with_critic="discriminator" in parts).items():
+        got = {tensor: tuple(value.shape) for tensor, value in parts[name].items()}
+        if got != expected:
+            wrong = sorted(t for t in got.keys() | expected.keys() if got.get(t) != expected.get(t))
+            raise TensorError(
+                f"{name} holds a tensor that is no layer of its networks", code="E_TENSOR_SHAPE",
+                why="a table of codes with one row for each style image could hide there", member=wrong[0],
+                expected=str(expected.get(wrong[0])), got=str(got.get(wrong[0])),
+            )  # fmt: skip
 
 
 def write_adapter(
@@ -274,7 +301,7 @@ def _privacy(
             number_of_images=images, contains_faces=True, basis="not stated",
             classification=style_data, retention="stays with its owner",  # type: ignore[arg-type]
         ),
-        dp=dp, statement=privacy_statement(kind, dp), memorisation_audit=audit,
+        dp=dp, statement=privacy_statement(kind, dp, audit), memorisation_audit=audit,
     )  # fmt: skip
 
 
@@ -294,7 +321,7 @@ def _provenance(summary: TrainingSummary, preset: str, xi: int, **stage2: str) -
     )  # fmt: skip
 
 
-def _band(images: int) -> str:
+def image_band(images: int) -> str:
     """Say a number of pictures as a band (P-83)."""
     low = max((edge for edge in _BANDS if edge <= images), default=0)
     high = next((edge - 1 for edge in _BANDS if edge > images), None)

@@ -15,7 +15,7 @@ from modify_fl.errors import ConfigError
 from protocol.card import model_card
 from protocol.encryption import Identity
 from protocol.errors import ProtocolError
-from protocol.manifest import DpStatement, Figure, LossNet, Manifest, Usage
+from protocol.manifest import DpStatement, Figure, LossNet, Manifest, MemorisationAudit, Usage
 from protocol.schema import encode
 from protocol.trust import TrustStore
 from protocol.verify import inspect_bundle, verify_bundle
@@ -154,12 +154,23 @@ def _privacy(manifest: Manifest) -> list[tuple[str, str]]:
     card = manifest.privacy
     data = card.training_data
     audit = card.memorisation_audit
-    shipped = "" if audit is None else f"; the critic is {'' if audit.critic_shipped else 'not '}in the bundle"
     return [
         ("trained on", f"{data.number_of_images} images, {data.classification}; {data.basis}"),
         ("privacy", card.statement),
         ("epsilon", _epsilon(card.dp)),
-        ("audit", f"{audit.status}{shipped}" if audit else ""),
+        *(_audit(audit) if audit else ()),
+    ]
+
+
+def _audit(audit: MemorisationAudit) -> list[tuple[str, str]]:
+    shipped = f"the critic is {'' if audit.critic_shipped else 'not '}in the bundle"
+    when = f" on {audit.date} by {audit.tool_version}, {audit.held_out} images held out" if audit.date else ""
+    return [
+        ("audit", f"{audit.status}{when}; {shipped}"),
+        *(("leakage", f"{figure.name} {figure.shown}") for figure in audit.figures or ()),
+        ("not measured", "; ".join(audit.not_measured or ())),
+        ("loosened", "; ".join(audit.loosened or ())),
+        ("accepted", audit.reason or ""),
     ]
 
 

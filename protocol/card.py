@@ -121,6 +121,16 @@ def _privacy(manifest: Manifest) -> Iterator[tuple[str, str]]:
     data, audit = manifest.privacy.training_data, manifest.privacy.memorisation_audit
     yield "statement", manifest.privacy.statement
     yield "leakage", audit.status if audit else ""
+    for figure in (audit.figures or ()) if audit else ():
+        yield figure.name, figure.shown
+    yield (
+        "audited",
+        f"{audit.date}, {audit.tool_version}; {audit.held_out} images held out" if audit and audit.date else "",
+    )
+    yield "attacks tried", "; ".join(audit.methods or ()) if audit else ""
+    yield "attacks not measured", "; ".join(audit.not_measured or ()) if audit else ""
+    yield "limits loosened", "; ".join(audit.loosened or ()) if audit else ""
+    yield "accepted because", (audit.reason or "") if audit else ""
     yield "critic in the bundle", ("yes" if audit.critic_shipped else "no") if audit else ""
     yield "training images", data.number_of_images
     yield "contains faces", "yes" if data.contains_faces else "no"

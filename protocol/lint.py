@@ -4,7 +4,9 @@ Looked for in every text of the manifest and of the other text members: file
 names of pictures, local paths, host names of private networks, e-mail addresses
 besides the provider's contact, embedded pictures, and plain digests that the
 manifest does not account for (a digest of a training image is a membership
-oracle). Safetensors members cannot hold text: their reader allows no metadata.
+oracle), and long tables of numbers, which could be pixels or codes. Safetensors
+members cannot hold text, their reader allows no metadata; whole pictures among
+their values are looked for, and that every tensor is a layer is the packer's rule.
 """
 
 import re
@@ -21,7 +23,7 @@ __all__ = ["lint_members", "lint_texts"]
 
 _PICTURE = r"jpe?g|png|gif|bmp|tiff?|webp|heic|heif|avif|dng|cr2|nef|psd"
 _PATTERNS: dict[str, re.Pattern[str]] = {
-    "e-mail address": re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    "e-mail address": re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     "local path": re.compile(
         r"file:/|(?<![\w/:.])~?/(?:home|users|root|mnt|media|tmp|var|data|srv|opt|work|private)/"
         r"|\b[a-z]:\\|\\\\[\w.-]+\\",
@@ -31,8 +33,22 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
     "private host name": re.compile(
         r"\b[\w-]+\.(?:local|lan|internal|intranet|home\.arpa|localdomain)\b", re.IGNORECASE
     ),
-    "embedded picture": re.compile(r"data:image/|iVBORw0KGgo|/9j/4|<svg"),
+    "embedded picture": re.compile(
+        r"data:image/|iVBORw0KGgo|/9j/4|R0lGOD[dl]h?|UklGR|<svg|89504e470d0a1a0a|ffd8ffe[01]"
+    ),
+    "table of numbers": re.compile(r"(?<![\w.])(?:-?\d+(?:\.\d+)?(?:e-?\d+)?[\s,;|]+){256}", re.IGNORECASE),
 }
+_SIGNATURES: dict[str, re.Pattern[bytes]] = {
+    "picture": re.compile(
+        rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff[\xe0\xe1].{2}(?:JFIF|Exif)\x00|GIF8[79]a.{4}[\x00-\xff]|RIFF.{4}WEBPVP8"
+        rb"|ftyp(?:heic|heix|mif1|avif)|Exif\x00\x00(?:II|MM)",
+        re.DOTALL,
+    ),
+    "state of an optimiser or of random numbers": re.compile(
+        rb'"[A-Za-z0-9_.]*(?:exp_avg|momentum_buffer|optimi[sz]er|rng_state|generator_state)[A-Za-z0-9_.]*":'
+    ),
+}
+"""First bytes of what no member may hold; the last are names in the header of a safetensors file."""
 _DIGEST = re.compile(r"\b(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})\b", re.IGNORECASE)
 
 
@@ -76,7 +92,8 @@ def lint_members(manifest: Manifest, members: Mapping[str, bytes]) -> None:
     Args:
         manifest: The finished manifest. Its own digests may appear anywhere,
             and so may the provider's contact.
-        members: Contents of all other members by name; only texts are read.
+        members: Contents of all other members by name. Texts are read as texts; in all of them, weights
+            included, pictures and names of training state are looked for.
 
     Raises:
         PolicyError: E_LINT, names the member and the kind of detail, but not
@@ -89,6 +106,10 @@ def lint_members(manifest: Manifest, members: Mapping[str, bytes]) -> None:
     for name, data in members.items():
         if name.endswith(_TEXT):
             texts[name] = data.replace(contact.encode("utf-8"), b"") if contact else data
+    for name, data in sorted(members.items()):
+        hidden = next((kind for kind, pattern in _SIGNATURES.items() if pattern.search(data)), None)
+        if hidden:
+            raise problem("E_LINT", member=name, detail=hidden)
     for name, data in sorted(texts.items()):
         kind = _find(data.decode("utf-8", errors="replace"), known)
         if kind:

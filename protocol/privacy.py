@@ -15,9 +15,11 @@ from protocol.schema import Bound, Line, Positive, Text
 __all__ = [
     "KINDS",
     "MANIFEST",
+    "Day",
     "DpMechanism",
     "DpStatement",
     "Kind",
+    "LeakageFigure",
     "MemorisationAudit",
     "PrivacyCard",
     "TrainingData",
@@ -30,6 +32,9 @@ MANIFEST = "manifest.json"
 Kind = Literal["encoder-adapter", "style-bundle"]
 KINDS: tuple[Kind, ...] = ("encoder-adapter", "style-bundle")
 """Both kinds of bundle: ``.mdfa`` and ``.mdfy``."""
+
+Day = Annotated[str, Bound(pattern=r"\d{4}-\d\d-\d\d")]
+"""A date, ``2026-01-31``."""
 
 _TRACES = (
     "without differential privacy. It can contain recognisable traces of them. "
@@ -118,12 +123,59 @@ class DpStatement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemorisationAudit:
-    """Whether leakage of training images was measured (P-83)."""
+class LeakageFigure:
+    """One figure of an audit."""
 
-    status: Literal["not measured"]
+    name: Line
+    """Such as ``membership AUC``."""
+    value: float | None = None
+    """Left out where it was not measured, never 0 instead."""
+    low: float | None = None
+    """Lower end of the 95 % interval, where there is one."""
+    high: float | None = None
+    """Upper end."""
+    shown: Line
+    """Value and interval as people read them, ``not measured`` among them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorisationAudit:
+    """Whether and how leakage of training images was measured (P-83)."""
+
+    status: Literal["accepted", "not measured", "passed", "warned"]
+    """``accepted``: above the provider's limits, handed out for ``reason``."""
     critic_shipped: bool
     """The discriminator is part of the bundle; it has seen the training images."""
+    date: Day | None = None
+    """Of the audit; this and all below are left out where leakage was not measured."""
+    tool_version: Line | None = None
+    report: Line | None = None
+    """Member that holds the whole report."""
+    methods: tuple[Line, ...] | None = None
+    """Attacks that were tried."""
+    held_out: Line | None = None
+    """Number of images set aside before training, as a band."""
+    figures: tuple[LeakageFigure, ...] | None = None
+    not_measured: tuple[Line, ...] | None = None
+    """What the audit did not find out, or could not with so few images."""
+    loosened: tuple[Line, ...] | None = None
+    """Limits of the provider that let more through than the usual ones."""
+    reason: Text | None = None
+    """Why a bundle above the limits was handed out; with ``accepted`` only."""
+
+    def __post_init__(self) -> None:
+        """Refuse an audit that is half there."""
+        figures = {value is not None for value in (
+            self.date, self.tool_version, self.report, self.methods, self.held_out, self.figures, self.not_measured,
+            self.loosened,
+        )}  # fmt: skip
+        measured = self.figures is not None
+        allowed = {"accepted", "passed", "warned"} if measured else {"accepted", "not measured"}
+        if len(figures) > 1 or self.status not in allowed or (self.status == "accepted") != bool(self.reason):
+            raise problem(
+                "E_MANIFEST", member=MANIFEST,
+                detail="rule P-83: an audit has all of its fields or none, and a reason exactly where it was accepted",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +187,10 @@ class PrivacyCard:
     statement: Text
     memorisation_audit: MemorisationAudit | None = None
 
+    @property
+    def _audited(self) -> bool:
+        return self.memorisation_audit is not None and self.memorisation_audit.status != "not measured"
+
     def check_statement(self, kind: Kind) -> None:
         """Refuse a card that keeps silent about missing differential privacy, or claims it in other words (B-19).
 
@@ -145,17 +201,20 @@ class PrivacyCard:
             detail = "rule B-19: the statement is not the one of its DP fields"
         elif not self.dp.applied and not self.statement.startswith(_WITHOUT_DP[kind]):
             detail = "rule B-19: the statement does not say that no differential privacy ran"
+        elif self._audited and self.statement != privacy_statement(kind, self.dp, self.memorisation_audit):
+            detail = "rule P-84: the statement is not the one of its audit"
         else:
             return
         raise problem("E_MANIFEST", member=MANIFEST, detail=detail)
 
 
-def privacy_statement(kind: Kind, dp: DpStatement) -> str:
+def privacy_statement(kind: Kind, dp: DpStatement, audit: MemorisationAudit | None = None) -> str:
     """Say in plain words what protects the training images, and what does not (B-19, P-1, P-3, P-84).
 
     Args:
         kind: What was trained: a style bundle on style images, an adapter on photos.
         dp: The DP statement.
+        audit: What was measured, where anything was; without DP its figures are part of the statement.
 
     Returns:
         One paragraph for ``PrivacyCard.statement``; with differential privacy it
@@ -164,7 +223,21 @@ def privacy_statement(kind: Kind, dp: DpStatement) -> str:
     if dp.applied:
         return _claim(_SUBJECT[kind], dp)
     denial = f" guarantee: {dp.guarantee} ({dp.reason})" if dp.guarantee else ""
-    return f"{_WITHOUT_DP[kind]} {_NOT_MEASURED}{denial}"
+    return f"{_WITHOUT_DP[kind]} {_figures(audit)}{denial}"
+
+
+def _figures(audit: MemorisationAudit | None) -> str:
+    """Say what was measured; the critic is named because it is the best witness against the images."""
+    if audit is None or audit.status == "not measured":
+        return _NOT_MEASURED
+    found = "; ".join(f"{figure.name} {figure.shown}" for figure in audit.figures or ())
+    said = f"Measured on {audit.date}: {found}." if audit.figures is not None else _NOT_MEASURED
+    critic = f"The critic is {'' if audit.critic_shipped else 'not '}in the bundle."
+    if audit.status == "accepted":
+        return f"{said} {critic} Above the provider's limits, handed out for this reason: {audit.reason}"
+    return (
+        f"{said} {critic} {'Within' if audit.status == 'passed' else 'Within, with warnings,'} the provider's limits."
+    )
 
 
 def _claim(subject: str, dp: DpStatement) -> str:

@@ -6,7 +6,8 @@ weights and what the manifest says.
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from modify_fl.artifacts import Encapsulated
@@ -14,8 +15,7 @@ from modify_fl.base.start import Start
 from modify_fl.bundle import Release, write_style_bundle
 from modify_fl.config import Budget, Preset, Runtime
 from modify_fl.console import Console, MetricsLog, duration
-from modify_fl.data import ImageSet, holdout_split, load_images
-from modify_fl.errors import DataError
+from modify_fl.data import ImageSet, load_images
 from modify_fl.events import TrainingEvent
 from modify_fl.launch import Launch
 from modify_fl.options import run_folder
@@ -26,7 +26,10 @@ from modify_fl.training.estimate import RunEstimate
 from modify_fl.training.evaluation import reconstruction_report
 from modify_fl.training.runtime import resolve
 from protocol.manifest import Figure
+from style_provider.holdout import HoldoutNote, split, usual_count
 from style_provider.keys import KeyPair
+from style_provider.leakage.package import Audited, audit_release
+from style_provider.leakage.wish import AuditWish
 
 __all__ = ["Packaging", "load_styles", "make_bundle", "measure"]
 
@@ -39,8 +42,8 @@ class Packaging:
 
     images: ImageSet
     """All style images at the preset's resolution."""
-    holdout: float
-    """Share that is kept out of training and measured, 0 to 1."""
+    holdout: float | None
+    """Share that is kept out of training and measured, 0 to 1; the usual number unless given (P-72)."""
     preset: Preset
     """All settings."""
     budget: Budget
@@ -61,18 +64,21 @@ class Packaging:
     """Gets the course of the run in TensorBoard's form; nothing without it."""
     keep_cache: bool = False
     """Whether decoded pictures stay in their file after the run, where there is one (M-51)."""
+    critic: bool = True
+    """Whether Dis goes into the bundle (P-82)."""
+    audit: AuditWish = field(default_factory=AuditWish)
+    """Whether and how leakage is measured before the bundle is signed (P-80)."""
 
-    @property
+    @cached_property
     def split(self) -> tuple[list[int], list[int]]:
         """Indices of the images to train on, and of those that are only measured.
 
         Raises:
             DataError: Fewer than two are left for training.
         """
-        chosen, held = holdout_split(len(self.images), self.holdout, self.seed)
-        if len(chosen) < 2:  # equation 2 needs another image
-            raise DataError("a style needs two images or more", got=f"{len(chosen)} for training", fix="add images")
-        return chosen, held
+        total = len(self.images)
+        count = usual_count(total) if self.holdout is None else round(self.holdout * total)
+        return split(self.images, max(count, 1) if self.holdout else count, self.seed)
 
     def nets(self) -> PerceptualNets:
         """Return LPIPS and the face network, where found, on the device of the run."""
@@ -103,7 +109,7 @@ def load_styles(dataset: str, data_root: Path | None, resolution: int, limit: in
 def make_bundle(
     task: Packaging, *, release: Release, key: KeyPair, fresh: bool, console: Console
 ) -> Mapping[str, object]:
-    """Train, measure, sign, pack and verify.
+    """Set images aside, train, measure, attack, sign, pack and verify.
 
     Args:
         task: What to train on, and how.
@@ -117,21 +123,30 @@ def make_bundle(
 
     Raises:
         DataError: Fewer than two style images are left for training.
+        LeakageError: The bundle gives away more than the provider's limits allow (P-80); it was not written.
         InterruptedRunError: A signal asked for a stop; the same command goes on.
     """
     chosen, held = task.split
+    leads, home = Launch.from_environment().leads, run_folder(task.out)
     result = _train(task, task.images.subset(chosen), fresh=fresh, console=console)
-    if not Launch.from_environment().leads:
+    if not leads:
         return {}
+    note = HoldoutNote.of(task.images, chosen, held)
     cpu_nets = PerceptualNets.find()
     report = reconstruction_report(result.model, task.images.subset(held), cpu_nets) if held else {}
+    release = _with_figures(release, report, len(held), task.preset)
+    audited = audit_release(
+        task.audit, result, release=release, key=key, critic=task.critic, images=task.images, note=note, home=home,
+        console=console,
+    )  # fmt: skip
     digest = write_style_bundle(
-        task.out, result, release=_with_figures(release, report, len(held), task.preset), key=key.private,
-        provider=key.provider, recipients=release.usage.audience or (), overwrite=task.overwrite,
+        task.out, result, release=release, key=key.private, provider=key.provider,
+        recipients=release.usage.audience or (), overwrite=task.overwrite, critic=task.critic, audit=audited.audit,
+        reports=audited.reports,
     )  # fmt: skip
     if not task.keep_cache:
         task.images.discard()
-    return _report(task, result, report, release=release, held=len(held), digest=digest, console=console)
+    return _report(task, result, report, audited, release=release, held=len(held), digest=digest, console=console)
 
 
 def measure(task: Packaging) -> RunEstimate:
@@ -177,6 +192,7 @@ def _report(
     task: Packaging,
     result: Encapsulated,
     report: Mapping[str, float | None],
+    audited: Audited,
     *,
     release: Release,
     held: int,
@@ -192,7 +208,7 @@ def _report(
     for name, label, unit in _FIGURES if held else ():
         value = report.get(name)
         console.say(f"  {label:<16}{'not available' if value is None else f'{value:.4f}{unit}'}")
-    console.say("leakage of style images was not measured; the critic is in the bundle")
+    audited.say(console)
     readers = release.usage.audience
     if readers:
         console.say(f"encrypted; only the {len(readers)} recipients named can open and use it")
@@ -203,5 +219,5 @@ def _report(
         "skipped": [name for name, _ in task.images.skipped], "steps": summary.steps,
         "images_seen": summary.images_seen, "seconds": summary.seconds, "reconstruction": dict(report),
         "losses": {"perceptual": summary.perceptual.name, "identity": summary.identity.name},
-        "run": run_folder(task.out), "init": summary.init,
+        "run": run_folder(task.out), "init": summary.init, "critic": task.critic, "leakage": audited.as_json(),
     }  # fmt: skip

@@ -71,7 +71,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert made.code == 0, made.err
     packed = programs.provider(
         "package", "--dataset", "synthetic", "--limit", "12", "--budget", "4steps", "--out", "style.mdfy",
-        *programs.TINY, *programs.QUICK, cwd=folder,
+        *programs.PACKAGE, *programs.QUICK, cwd=folder,
     )  # fmt: skip
     assert packed.code == 0, packed.err
     return folder

@@ -23,6 +23,9 @@ TINY = tuple(
 )  # fmt: skip
 """Options that make ``package`` train tiny networks."""
 
+PACKAGE = (*TINY, "--audit", "no")
+"""Options that make ``package`` train tiny networks and attack nothing: an audit has tests of its own."""
+
 QUICK = ("--threads", "1", "--precision", "fp32")
 """Options that keep a test on one core, without a probe."""
 

@@ -5,7 +5,19 @@ from modify_fl.options import add_version, new_program
 
 __all__ = ["app", "main"]
 
-_COMMANDS = ("keygen", "key", "datasets", "package", "inspect", "verify", "evaluate", "reproduce", "revoke", "doctor")
+_COMMANDS = (
+    "keygen",
+    "key",
+    "datasets",
+    "package",
+    "audit",
+    "inspect",
+    "verify",
+    "evaluate",
+    "reproduce",
+    "revoke",
+    "doctor",
+)
 
 app = new_program(
     "Encapsulate a style in one signed file. Style images never leave this machine.", "style_provider.cli", _COMMANDS,

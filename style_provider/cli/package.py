@@ -3,8 +3,9 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -33,11 +34,14 @@ from modify_fl.options import (
     VerboseOption,
 )
 from modify_fl.overrides import override
+from modify_fl.recipes import require_choice
 from protocol.errors import StorageError
 from protocol.lint import lint_texts
 from protocol.manifest import Usage
 from protocol.verify import Verification
+from style_provider.cli.audit import style_class
 from style_provider.keys import check_current, find_key, load_pair
+from style_provider.leakage.wish import AuditWish
 from style_provider.releases import check_life, check_texts, read_earlier, read_recipients, release_date
 from style_provider.starts import Origin, choose_start
 
@@ -50,6 +54,10 @@ __all__ = ["package"]
 _NO_DESCRIPTION = "no description given"
 _NO_LICENCE = "all rights reserved"
 _FIRST = "1.0.0"
+_OFTEN = (
+    "the images count as confidential: a style made from a few hundred of them often gives away more than the limits "
+    "allow, and is then not written (--style-data, docs/leakage.md)"
+)
 
 
 def package(
@@ -109,9 +117,52 @@ def package(
     ask_consent: Annotated[
         bool, typer.Option("--ask-consent", help="Clients must agree to the terms before the first use.")
     ] = False,
+    style_data: Annotated[
+        str | None,
+        typer.Option(
+            "--style-data",
+            metavar="CLASS",
+            help="public, licensed or confidential.",
+            show_default="of the data set, else confidential",
+        ),
+    ] = None,
+    critic: Annotated[
+        str | None,
+        typer.Option(
+            "--critic",
+            metavar="yes|no",
+            help="Put the critic into the bundle; it gives away most of the images.",
+            show_default="no for confidential images",
+        ),
+    ] = None,
+    audit_form: Annotated[
+        str | None,
+        typer.Option(
+            "--audit",
+            metavar="HOW",
+            help="standard, no, or a time such as 5m.",
+            show_default="no longer than training",
+        ),
+    ] = None,
+    accept_leakage: Annotated[
+        str | None,
+        typer.Option("--accept-leakage", metavar="REASON", help="Sign what the audit refuses; the card says why."),
+    ] = None,
+    photos: Annotated[
+        str | None,
+        typer.Option("--photos", metavar="D", help="Public photos for the audit.", show_default="faces drawn here"),
+    ] = None,
     holdout: Annotated[
-        float, typer.Option("--holdout", metavar="F", min=0, max=0.9, help="Share of images measured, not trained on.")
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            "--holdout",
+            metavar="F",
+            min=0,
+            max=0.9,
+            help="Share of images measured, not trained on.",
+            show_default="a tenth, a quarter of small sets",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="Use the first N images.", show_default="all")
     ] = None,
@@ -144,8 +195,9 @@ def package(
 ) -> int:
     """Encapsulate the style of a set of images in one signed file.
 
-    Trains, measures reconstructions on held-out images, signs, packs and
-    verifies the result. Stopped with Ctrl-C, the same command goes on; checkpoints
+    Sets images aside, trains, measures reconstructions and what the bundle
+    gives away of its images, signs, packs and verifies the result. Exit code 11:
+    more than your limits allow. Stopped with Ctrl-C, the same command goes on; checkpoints
     and samples are in FILE.run beside the bundle. With --to, only these recipients
     can open and use it. SOURCE_DATE_EPOCH sets its date.
     """
@@ -159,12 +211,15 @@ def package(
             return _show(console, chosen, origin)
         runtime = Runtime(device=device, threads=threads, precision=cast("Precision", precision))
         length = Budget.parse(budget or chosen.encapsulation.budget)
+        data_class, wish = style_class(style_data, dataset), _wish(audit_form, accept_leakage, photos, threads)
+        with_critic = _with_critic(critic, data_class)
         target = out or Path(f"{_title(dataset)}.mdfy")
         _check_target(target, overwrite=overwrite)
         _require_data(dataset, data_root)
         _check_words({
             "--name": [name], "--description": [description], "--licence": [licence], "--data-licence": [data_licence],
             "--release": [release_version], "--allow": allow or (), "--prohibit": prohibit or (),
+            "--accept-leakage": [accept_leakage],
         })  # fmt: skip
         recipients, created = read_recipients(to or (), to_file), release_date()
         private = key or find_key()
@@ -189,22 +244,45 @@ def package(
             images=len(images), created=created, usage=usage,
             model_licence=licence or (old.licence.model if old else _NO_LICENCE),
             dataset_licence=data_licence or (old.licence.dataset if old else card.licence if card else "not stated"),
-            style_data=card.style_data if card else "confidential",
+            style_data=data_class,
             version=release_version or (old.bundle.version if old else _FIRST),
             sequence=old.bundle.sequence + 1 if old else 1, bundle_id=old.bundle.id if old else None,
             supersedes=earlier.payload_digest if earlier else None,
         )  # fmt: skip
         check_texts(release)
+        if data_class == "confidential":
+            console.note(_OFTEN)
         task = Packaging(
             images=images, holdout=holdout, preset=chosen, budget=length, seed=seed, runtime=runtime,
             require=require, out=target, overwrite=overwrite, start=start, tensorboard=tensorboard,
-            keep_cache=keep_cache,
+            keep_cache=keep_cache, critic=with_critic, audit=replace(wish, style_data=data_class),
         )  # fmt: skip
         if dry_run:
             return _plan(console, task, measure(task), origin)
         return make_bundle(task, release=release, key=pair, fresh=fresh, console=console)
 
     return run_command(console, action)
+
+
+def _wish(form: str | None, reason: str | None, photos: str | None, threads: int | None) -> AuditWish:
+    """Read ``--audit`` and ``--accept-leakage``."""
+    if reason is not None and not reason.strip():
+        raise ConfigError(
+            "--accept-leakage needs a reason", why="it enters the signed card", fix="say why in a sentence"
+        )
+    if form in {"standard", "no", None}:
+        how = cast("Literal['trained', 'standard', 'no']", form or "trained")
+        return AuditWish(form=how, reason=reason, photos=photos, threads=threads)
+    length = Budget.parse(form or "")
+    if length.kind != "seconds":
+        raise ConfigError("--audit takes standard, no, or a time", got=str(length), fix="write it like 5m")
+    return AuditWish(form="time", budget=length, reason=reason, photos=photos, threads=threads)
+
+
+def _with_critic(given: str | None, style_data: str) -> bool:
+    """Return whether Dis is shipped: not with confidential images, unless the provider says so (P-82)."""
+    require_choice("--critic", given or "yes", ("yes", "no"))
+    return style_data != "confidential" if given is None else given == "yes"
 
 
 def _show(console: Console, chosen: Preset, origin: Origin) -> Mapping[str, object]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modify_fl.data import holdout_split, to_uint8
+from modify_fl.data import to_uint8
 from modify_fl.events import Emit, TrainingEvent
 from modify_fl.metrics.collector import LABELS, Collector
 from modify_fl.metrics.colour import recolour
@@ -26,6 +26,7 @@ from modify_fl.metrics.instruments import Instruments
 from modify_fl.metrics.perceptual import Comparison, compare_nearest, compare_reconstructions
 from modify_fl.style import Style
 from style_provider.evaluation.task import Evaluation, record
+from style_provider.holdout import split
 
 __all__ = ["COLUMNS", "RECONSTRUCTION", "Findings", "evaluate_style", "evaluate_styles", "held_out"]
 
@@ -133,8 +134,8 @@ def _all_figures(
 def held_out(task: Evaluation) -> tuple[list[int], list[int]]:
     """Return the style images that ``package`` trained on and those it held out (M-44).
 
-    The split is a function of the number of images and of the run's seed, both
-    known again here; it is right only for the same set, in the same number.
+    The split is a function of the images, of how many were held out and of the
+    run's seed, all known again here; it is right only for the same set.
     Where a reference was kept out of every training, it serves instead.
 
     Returns:
@@ -146,7 +147,7 @@ def held_out(task: Evaluation) -> tuple[list[int], list[int]]:
     total = len(task.styles)
     if not 0 < held < total:
         return list(range(total)), []
-    return holdout_split(total, held / total, manifest.provenance.training.seed)
+    return split(task.styles, held, manifest.provenance.training.seed)
 
 
 def _chunks(count: int, resolution: int) -> Iterator[list[int]]:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import QUICK, TINY, client, draw_photos, provider
+from programs import PACKAGE, QUICK, client, draw_photos, provider
 
 from protocol.provider import read_provider_key
 from protocol.verify import inspect_bundle
@@ -106,7 +106,7 @@ def _weights(path: Path) -> dict[str, str]:
 
 def test_sigterm_then_the_same_command_gives_the_same_weights(studio: Path, tmp_path: Path) -> None:
     shutil.copytree(studio / "keys", tmp_path / "keys")
-    words = ("package", "--dataset", "synthetic", "--limit", "12", "--budget", "60steps", *TINY, *QUICK)
+    words = ("package", "--dataset", "synthetic", "--limit", "12", "--budget", "60steps", *PACKAGE, *QUICK)
     whole = provider(*words, "--out", "whole.mdfy", cwd=tmp_path)
     assert whole.code == 0, whole.err
     parts = _command("style-provider", *words, "--out", "parts.mdfy")
@@ -178,7 +178,7 @@ def test_adapter_is_refused_as_a_style_and_on_another_bundle(studio: Path, trust
     assert _refused(trusting / "photos.mdfa", trusting) == 6
     shutil.copytree(studio / "keys", trusting / "keys")
     words = ("package", "--dataset", "synthetic", "--limit", "8", "--budget", "1steps", "--out", "other.mdfy")
-    assert provider(*words, *TINY, *QUICK, cwd=trusting).code == 0
+    assert provider(*words, *PACKAGE, *QUICK, cwd=trusting).code == 0
     result = client(
         "stylize",
         "--no-align",
@@ -256,7 +256,7 @@ def test_pretrained_networks_are_found_and_recorded(
         "--json",
     )
     key = studio / "keys" / "studio.pem"
-    result = provider(*words, "--key", key, *TINY, *QUICK, cwd=tmp_path)
+    result = provider(*words, "--key", key, *PACKAGE, *QUICK, cwd=tmp_path)
     assert result.code == 0, result.err
     assert result.json["result"]["reconstruction"]["lpips"] > 0
     assert result.json["result"]["losses"] == {"perceptual": "lpips-alex", "identity": "facenet-vggface2"}

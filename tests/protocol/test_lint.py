@@ -5,7 +5,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from bundlekit import MEMBERS, STUDIO, open_trusted, style_manifest, write_style
+import torch
+from bundlekit import ABS_MAX, MEMBERS, STUDIO, open_trusted, style_manifest, write_style
+from safetensors.torch import save
 
 from protocol.errors import PolicyError
 from protocol.lint import lint_members, lint_texts
@@ -69,3 +71,52 @@ def test_texts_are_refused_before_they_are_in_a_manifest() -> None:
     with pytest.raises(PolicyError) as caught:
         lint_texts({"--name": "Broad strokes", "--allow": "ask me@example.org"})
     assert (caught.value.code, caught.value.member) == ("E_LINT", "--allow")
+
+
+# Other members than texts, and texts that are no sentences (P-81).
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(32)
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(32)
+EXIF = b"Exif\x00\x00II*\x00" + bytes(32)
+HIDDEN = {
+    "png": PNG,
+    "jpeg": JPEG,
+    "thumbnail": EXIF,
+    "webp": b"RIFF\x10\x00\x00\x00WEBPVP8 ",
+    "gif": b"GIF89a" + bytes(8),
+}
+
+
+def hiding(data: bytes) -> bytes:
+    """Return a safetensors file with ``data`` among its values."""
+    return save({"head.weight": torch.frombuffer(bytearray(data.ljust(64, b"\0")), dtype=torch.float32)})
+
+
+@pytest.mark.parametrize("data", HIDDEN.values(), ids=HIDDEN)
+@pytest.mark.parametrize("name", ["weights/encoder.safetensors", "report.json", "notes.md"])
+def test_picture_is_found_in_any_member(data: bytes, name: str) -> None:
+    content = hiding(data) if name.endswith("safetensors") else b"{" + data
+    with pytest.raises(PolicyError, match="picture") as caught:
+        lint_members(style_manifest(), {name: content})
+    assert (caught.value.code, caught.value.member) == ("E_LINT", name)
+
+
+def test_picture_is_found_in_the_weights_of_a_bundle(tmp_path: Path) -> None:
+    name = "weights/extra.safetensors"
+    with pytest.raises(PolicyError, match="picture"):
+        write_style(tmp_path / "s.mdfy", members={**MEMBERS, name: hiding(PNG)}, abs_max={**ABS_MAX, name: 1.0})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["adam.exp_avg", "optimizer.step", "cpu_rng_state"])
+def test_training_state_is_found(name: str) -> None:
+    with pytest.raises(PolicyError, match="optimiser"):
+        lint_members(style_manifest(), {"weights.safetensors": save({name: torch.zeros(2)})})
+
+
+@pytest.mark.parametrize("form", [", ", " ", ",\n"])
+def test_pixels_as_numbers_are_found_and_curves_are_not(form: str) -> None:
+    with pytest.raises(PolicyError, match="table of numbers"):
+        lint_members(style_manifest(), {"report.json": form.join(str(n % 256) for n in range(300)).encode() + b" "})
+    curve = form.join(f"{n / 7:.4f}" for n in range(100)).encode()
+    lint_members(style_manifest(), {"report.json": curve, "long.txt": b"1" * 100_000})

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from programs import QUICK, TINY, Result, client, draw_photos, provider
+from programs import PACKAGE, QUICK, Result, client, draw_photos, provider
 
 from modify_fl.faces.decode import save_png
 from modify_fl.synthetic import draw_faces
@@ -54,10 +54,10 @@ def test_every_figure_stands_beside_its_baselines(measured: tuple[Path, Result])
     assert result["figures"]["style"]["kid"]["n"] == 12
     assert result["figures"]["style"]["kid"]["seeds"] == [0, 1, 2]
     assert result["figures"]["photos"]["kid"]["n"] == 4
-    # One image of 12 was held out; the nearest of the other 11 is looked for.
+    # Three images of 12 were held out; the nearest of the other nine is looked for.
     rows = result["reconstruction"]
-    assert {figure["n"] for kind in rows.values() for figure in kind.values()} == {1}
-    assert "of 11 images" in rows["nearest"]["lpips"]["note"]
+    assert {figure["n"] for kind in rows.values() for figure in kind.values()} == {3}
+    assert "of 9 images" in rows["nearest"]["lpips"]["note"]
     assert sorted(result["worst_by_identity"]) == [0, 1, 2, 3]
 
 
@@ -215,7 +215,7 @@ def test_kept_out_reference_serves_distances_and_reconstructions(studio: Path, f
     assert record["reference"]["digest"] != record["style_images"]["digest"]
     rows = done.json["result"]["reconstruction"]
     assert {figure["n"] for kind in rows.values() for figure in kind.values()} == {5}
-    assert "of 11 images" in rows["nearest"]["l1"]["note"]  # the one that the bundle held out is not searched
+    assert "of 9 images" in rows["nearest"]["l1"]["note"]  # those that the bundle held out are not searched
     figures = done.json["result"]["figures"]
     assert figures["floor"]["kid"]["n"] == 2  # half of five
     page = (folder / "report" / "report.html").read_text()
@@ -251,7 +251,7 @@ def second(studio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("second")
     packed = provider(
         "package", "--dataset", "synthetic", "--limit", "12", "--budget", "20steps", "--out", "second.mdfy",
-        "--seed", "1", "--key", studio / "keys" / "studio.pem", *TINY, *QUICK, cwd=folder,
+        "--seed", "1", "--key", studio / "keys" / "studio.pem", *PACKAGE, *QUICK, cwd=folder,
     )  # fmt: skip
     assert packed.code == 0, packed.err
     return folder

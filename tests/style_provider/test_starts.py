@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from basekit import TINY_NETWORK, tiny_base
-from programs import QUICK, TINY, provider
+from programs import PACKAGE, QUICK, provider
 
 from modify_fl.base import card as cards
 from protocol.manifest import Manifest
 from protocol.verify import inspect_bundle
 
-_SMALL = ("package", "--dataset", "synthetic", "--limit", "8", "--budget", "2steps", *TINY, *QUICK)
+_SMALL = ("package", "--dataset", "synthetic", "--limit", "8", "--budget", "2steps", *PACKAGE, *QUICK)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_file_that_cannot_be_a_start_is_one_sentence(name: str, said: str, keys:
 
 
 def test_show_config_and_set_are_about_the_recipe_in_force(keys: Path) -> None:
-    show = ("package", "--dataset", "synthetic", "--show-config", *TINY, "--set", "encapsulation.lambda_id=0.3")
+    show = ("package", "--dataset", "synthetic", "--show-config", *PACKAGE, "--set", "encapsulation.lambda_id=0.3")
     scratch = json.loads(provider(*show, cwd=keys).out)
     assert (scratch["init"], scratch["encapsulation"]["freeze_d"]) == ("scratch", 0)
     base = tiny_base(keys / "shipped")

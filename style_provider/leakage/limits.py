@@ -1,0 +1,182 @@
+"""What a provider lets out, and what not: limits per class of the data, and the verdict (P-71, P-79, P-80).
+
+Limits can be changed in ``config.toml`` of the configuration folder::
+
+    [package.leakage]
+    "copy rate" = { warn = 0.02, confidential = 0.05, licensed = 0.10 }
+
+A limit that is looser than the one here is printed in the card.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+from modify_fl.datasets import StyleData
+from modify_fl.errors import ConfigError, ModifyError
+from protocol.storage import read_file
+from protocol.trust import config_folder
+from style_provider.leakage.findings import (
+    COMPLETION,
+    COPY_RATE,
+    EXTRACTED,
+    HEADLINES,
+    MEMBERSHIP,
+    MEMBERSHIP_TPR,
+    THREE_SAMPLE,
+    Finding,
+)
+
+__all__ = ["CONFIG", "LIMITS", "MITIGATIONS", "LeakageError", "Limit", "Verdict", "judge", "loosened", "read_limits"]
+
+CONFIG = "config.toml"
+"""Name of the file with the provider's own limits."""
+
+_LONGEST = 1 << 20
+_NEVER = float("inf")
+
+MITIGATIONS = (
+    "leave the critic out (--critic no)",
+    "train for a shorter time (--budget)",
+    "remove near-duplicates from the folder",
+    "smaller networks (--set channel_base=1024)",
+    "more images",
+)
+"""What a provider can do, in the order to try (P-82)."""
+_LONGER = "measure for longer (--audit standard), hold out more images (--holdout), have LPIPS weights in TORCH_HOME"
+
+
+class LeakageError(ModifyError):
+    """The audit found more than the provider's limits allow (P-80)."""
+
+    code = "E_LEAKAGE"
+    exit_code = 11
+    hint = 'try the mitigations in their order, or add --accept-leakage "REASON"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """From where on a figure is warned of, or refused."""
+
+    warn: float
+    """Above it a bundle of any class carries a warning."""
+    confidential: float
+    """Above it a bundle of confidential images is refused."""
+    licensed: float
+    """The same for licensed images; images that are public are never refused."""
+
+
+LIMITS: Mapping[str, Limit] = {
+    COPY_RATE: Limit(warn=0.02, confidential=0.05, licensed=0.10),
+    THREE_SAMPLE: Limit(warn=0.60, confidential=0.70, licensed=0.80),
+    EXTRACTED: Limit(warn=0, confidential=0, licensed=4),
+    COMPLETION: Limit(warn=0.60, confidential=0.75, licensed=0.90),
+    MEMBERSHIP: Limit(warn=0.60, confidential=0.75, licensed=0.95),
+    MEMBERSHIP_TPR: Limit(warn=0.05, confidential=0.20, licensed=_NEVER),
+}
+"""The limits of P-79."""
+
+
+def read_limits(folder: Path | None = None) -> Mapping[str, Limit]:
+    """Return the limits in force: those of P-79 with the provider's changes.
+
+    Args:
+        folder: Where ``config.toml`` may be; the configuration folder when omitted.
+
+    Raises:
+        ConfigError: The file cannot be read, or names a figure or class that does not exist.
+    """
+    path = (folder or config_folder()) / CONFIG
+    if not path.is_file():
+        return LIMITS
+    try:
+        table = tomllib.loads(read_file(path, limit=_LONGEST).decode("utf-8"))
+        changes = table.get("package", {}).get("leakage", {})
+        return {**LIMITS, **{name: _changed(path, name, change) for name, change in changes.items()}}
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f"cannot read {path}", why=str(error), fix="see docs/leakage.md for its form") from error
+
+
+def _changed(path: Path, name: str, change: object) -> Limit:
+    classes = {item.name for item in fields(Limit)}
+    if name not in LIMITS:
+        raise ConfigError(f"{path} limits {name!r}, which is no figure", fix=f"use one of {', '.join(HEADLINES)}")
+    if not isinstance(change, dict) or not change.keys() <= classes:
+        raise ConfigError(f"{path}: the limits of {name!r} cannot be read", fix=f"give {', '.join(sorted(classes))}")
+    if not all(type(value) in {int, float} and value >= 0 for value in change.values()):
+        raise ConfigError(f"{path}: a limit of {name!r} is not a number from 0")
+    return replace(LIMITS[name], **{key: float(value) for key, value in change.items()})
+
+
+def loosened(limits: Mapping[str, Limit], style_data: StyleData) -> tuple[str, ...]:
+    """Say which limits let more through than those of P-79, for the card (P-80)."""
+    return tuple(
+        f"{name}: refused above {_number(getattr(limit, style_data))} instead of "
+        f"{_number(getattr(LIMITS[name], style_data))}"
+        for name, limit in limits.items()
+        if style_data != "public" and getattr(limit, style_data) > getattr(LIMITS[name], style_data)
+    )
+
+
+def _number(value: float) -> str:
+    return "never" if value == _NEVER else f"{value:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the limits say of an audit."""
+
+    status: Literal["passed", "warned", "refused"]
+    """Public images are never refused."""
+    refusals: tuple[str, ...] = ()
+    """Figure and limit, one sentence each."""
+    warnings: tuple[str, ...] = ()
+    """Figure and limit of those that are only warned of."""
+
+    def require(self) -> None:
+        """Refuse to hand out what is above the limits (P-80).
+
+        Raises:
+            LeakageError: Names figures, limits and mitigations.
+        """
+        if self.status == "refused":
+            unknown = any("not measured" in sentence for sentence in self.refusals)
+            tries = "; ".join(f"{place}. {words}" for place, words in enumerate(MITIGATIONS, 1))
+            tries = f"{_LONGER}; where it gives away too much: {tries}" if unknown else tries
+            raise LeakageError(
+                "this bundle gives away more of its style images than its class allows", why="; ".join(self.refusals),
+                fix=f'in this order: {tries}; or add --accept-leakage "REASON", which enters the signed card',
+            )  # fmt: skip
+
+
+def judge(
+    findings: Sequence[Finding], style_data: StyleData, limits: Mapping[str, Limit] = LIMITS
+) -> Verdict:  # fmt: skip
+    """Compare the figures with the limits (P-79).
+
+    Args:
+        findings: Of an audit; a headline that is not among them was not measured.
+        style_data: Class of the images.
+        limits: In force.
+    """
+    known = {finding.name: finding for finding in findings}
+    refusals: list[str] = []
+    warnings: list[str] = []
+    for name in HEADLINES:
+        found, limit = known.get(name), limits[name]
+        if found is None or not found.measured:
+            if name == MEMBERSHIP_TPR:
+                continue  # goes with the AUC; so small a rate needs 100 held-out images
+            sentence = f"{name} was not measured" + (" (too weak to tell)" if found and found.weak else "")
+            (refusals if style_data == "confidential" else warnings).append(sentence)
+            continue
+        value = found.value or 0.0
+        most = _NEVER if style_data == "public" else getattr(limit, style_data)
+        if value > most:
+            refusals.append(f"{name} {found.text()} is above {most:g}")
+        elif value > limit.warn:
+            warnings.append(f"{name} {found.text()} is above {limit.warn:g}")
+    status: Literal["passed", "warned", "refused"] = "refused" if refusals else "warned" if warnings else "passed"
+    return Verdict(status=status, refusals=tuple(refusals), warnings=tuple(warnings))

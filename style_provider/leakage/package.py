@@ -1,0 +1,143 @@
+"""The audit that ``package`` makes before it signs, and what it says in the card (P-80, P-83)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from modify_fl.artifacts import Encapsulated
+from modify_fl.bundle import Release, image_band, write_style_bundle
+from modify_fl.config import Budget
+from modify_fl.console import Console
+from modify_fl.data import ImageSet
+from protocol.manifest import LeakageFigure, MemorisationAudit
+from protocol.trust import TrustStore
+from style_provider.holdout import HoldoutNote, weights_digest
+from style_provider.keys import KeyPair
+from style_provider.leakage.findings import HEADLINES
+from style_provider.leakage.limits import judge, loosened, read_limits
+from style_provider.leakage.page import pages
+from style_provider.leakage.report import METHODS, RESULT, Told, members, write_report
+from style_provider.leakage.task import Request, load_material, load_public_photos, open_style, run_audit
+from style_provider.leakage.wish import AuditWish
+
+__all__ = ["Audited", "audit_release", "card"]
+
+_SHORTEST = 20.0
+_CANDIDATE = "candidate.mdfy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """What goes into the card."""
+
+    audit: MemorisationAudit
+    """Signed with the manifest."""
+    reports: Mapping[str, bytes] = field(default_factory=dict)
+    """Members of the bundle."""
+    told: Told | None = None
+    """The audit itself, where one was made."""
+
+    def say(self, console: Console) -> None:
+        """Print what was found."""
+        critic = f"the critic is {'' if self.audit.critic_shipped else 'not '}in the bundle"
+        if self.told is None:
+            console.say(f"leakage of style images was not measured; {critic}")
+            return
+        console.say(f"leakage of style images, {self.audit.status} (attacks that were tried, not a bound); {critic}:")
+        for finding in self.told.headlines:
+            console.say(f"  {finding.name:<26}{finding.text()}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the audit for the envelope."""
+        return {"status": self.audit.status, **(self.told.as_json() if self.told else {})}
+
+
+def audit_release(
+    wish: AuditWish, result: Encapsulated, *, release: Release, key: KeyPair, critic: bool, images: ImageSet,
+    note: HoldoutNote, home: Path, console: Console,
+) -> Audited:  # fmt: skip
+    """Attack what would be handed out, and refuse where the provider's limits are passed.
+
+    Args:
+        wish: Whether and how.
+        result: What stage 1 made.
+        release: What the provider says of it.
+        key: Signs the candidate; it is removed again.
+        critic: Whether Dis is part of it.
+        images: All style images.
+        note: Which of them were trained on; written into ``home`` with the digest of the weights.
+        home: The run's folder.
+        console: Shows progress and warnings.
+
+    Raises:
+        LeakageError: A figure is above the limits, and no reason was given (P-80).
+        InterruptedRunError: A signal asked for a stop; the same command goes on.
+    """
+    candidate, trust = home / _CANDIDATE, TrustStore.of(key.provider)
+    write_style_bundle(
+        candidate, result, release=release, key=key.private, provider=key.provider, overwrite=True, critic=critic
+    )
+    try:
+        style = open_style(candidate, trust, now=release.created)
+        note.write(home, weights_digest(style.manifest))
+        if wish.form == "no":
+            return _unmeasured(wish, critic=critic, console=console)
+        photos = load_public_photos(wish.photos, images.resolution)
+        material = load_material(
+            candidate, images, photos, note=HoldoutNote.read(home), trust=trust, seed=result.summary.seed,
+            now=release.created,
+        )  # fmt: skip
+    finally:
+        candidate.unlink(missing_ok=True)
+    budget = wish.budget
+    if wish.form == "trained":
+        budget = Budget(kind="seconds", amount=max(_SHORTEST, result.summary.seconds))
+    request = Request(seed=result.summary.seed, budget=budget, threads=wish.threads, date=release.created)
+    told = run_audit(material, request, folder=home / "audit", style_data=wish.style_data, console=console)
+    page = write_report(told, home / "audit" / "report", pages(told))
+    console.note(f"the audit's report is {page}; it shows style images and stays with you")
+    for sentence in told.verdict.warnings:
+        console.warn(sentence)
+    if wish.reason is None:
+        told.verdict.require()
+    found = card(told, wish.reason)
+    return Audited(audit=found, reports=members(told), told=told)
+
+
+def _unmeasured(wish: AuditWish, *, critic: bool, console: Console) -> Audited:
+    verdict = judge((), wish.style_data, read_limits())
+    if verdict.status == "refused" and wish.reason is None:
+        verdict.require()
+    console.warn("leakage was not measured (--audit no)")
+    if verdict.status == "refused":
+        return Audited(audit=MemorisationAudit(status="accepted", critic_shipped=critic, reason=wish.reason))
+    return Audited(audit=MemorisationAudit(status="not measured", critic_shipped=critic))
+
+
+def card(told: Told, reason: str | None) -> MemorisationAudit:
+    """Return what the manifest says of an audit (P-83).
+
+    Args:
+        told: The audit.
+        reason: Why it is handed out although it is refused; not used where it is not.
+    """
+    refused = told.verdict.status == "refused"
+    known = {finding.name: finding for finding in told.headlines}
+    return MemorisationAudit(
+        status="accepted" if refused else told.verdict.status,  # type: ignore[arg-type]
+        critic_shipped=told.material.style.discriminator is not None,
+        date=told.date, tool_version=f"modify-fl {version('modify-fl')}", report=RESULT, methods=METHODS,
+        held_out=image_band(len(told.material.held)),
+        figures=tuple(
+            LeakageFigure(name=name, value=f.value, low=f.low, high=f.high, shown=f.text())
+            for name, f in known.items()
+        ),
+        not_measured=tuple(
+            f"{name}: {'too weak to tell' if known[name].weak else known[name].note}"
+            for name in HEADLINES
+            if not known[name].measured
+        ),
+        loosened=loosened(told.limits, told.style_data), reason=reason if refused else None,
+    )  # fmt: skip

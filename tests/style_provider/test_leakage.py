@@ -1,0 +1,211 @@
+"""``style-provider audit``, and what ``package`` does with it (P-72 to P-85)."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from programs import PACKAGE, QUICK, TINY, Result, client, draw_photos, provider
+
+from protocol.manifest import Manifest
+from protocol.provider import read_provider_key
+from protocol.trust import TrustStore
+from protocol.verify import inspect_bundle, open_bundle
+from style_provider.leakage.findings import HEADLINES
+
+DRAWN = ("--dataset", "synthetic", "--limit", "60", "--budget", "10steps", *QUICK)
+
+
+@pytest.fixture(scope="module")
+def home(studio: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A bundle that was audited while it was packed, briefly."""
+    folder = tmp_path_factory.mktemp("audited")
+    shutil.copytree(studio / "keys", folder / "keys")
+    done = provider("package", *DRAWN, *TINY, "--audit", "2s", "--out", "s.mdfy", "--json", cwd=folder)
+    assert done.code == 0, done.err
+    return folder, done
+
+
+def manifest_of(path: Path) -> Manifest:
+    return inspect_bundle(path).manifest
+
+
+def test_card_has_the_figures_and_the_statement_says_them(home: tuple[Path, Result]) -> None:
+    """P-83, P-84: the statement comes from the fields, the fields from the audit."""
+    card = manifest_of(home[0] / "s.mdfy").privacy
+    audit = card.memorisation_audit
+    assert audit is not None
+    assert audit.status == "warned"  # public images; so few of them are too weak to tell
+    assert audit.critic_shipped
+    assert [figure.name for figure in audit.figures or ()] == list(HEADLINES)
+    told = {f["name"]: f for f in home[1].json["result"]["leakage"]["findings"]}
+    for figure in audit.figures or ():
+        assert figure.value == told[figure.name]["value"]
+        assert f"{figure.name} {figure.shown}" in card.statement
+    assert "attacks that were tried, not a bound" in card.statement
+    assert "The critic is in the bundle." in card.statement
+    assert audit.held_out == "10 to 99"
+
+
+def test_everybody_sees_the_same(home: tuple[Path, Result]) -> None:
+    """``inspect`` of both programs and the model card show statement and figures (P-84)."""
+    path, key = home[0] / "s.mdfy", home[0] / "keys" / "studio.mdfykey"
+    statement = manifest_of(path).privacy.statement
+    own, others = provider("inspect", path, "--key", key, cwd=home[0]), client("inspect", path, cwd=home[0])
+    assert own.code == others.code == 0
+    assert statement in own.out
+    assert statement in others.out
+    assert own.out.count("\nleakage ") == len(HEADLINES)
+    card = provider("inspect", path, "--key", key, "--format", "hf-card", cwd=home[0]).out
+    for name in HEADLINES:
+        assert f"- **{name}**: " in card
+
+
+def test_report_in_the_bundle_holds_figures_and_nothing_of_an_image(home: tuple[Path, Result]) -> None:
+    """P-85; lists are short: no score or distance of a single image."""
+    trust = TrustStore.of(read_provider_key(home[0] / "keys" / "studio.mdfykey"))
+    with open_bundle(home[0] / "s.mdfy", trust=trust, now=datetime.now(UTC)) as bundle:
+        report, text = json.loads(bundle.read("reports/leakage.json")), bundle.read("reports/leakage.md").decode()
+    assert {f["name"] for f in report["findings"]} >= set(HEADLINES)
+    assert report["held_out_band"] == "10 to 99"
+
+    def lists(value: object) -> list[int]:
+        if isinstance(value, dict):
+            return [n for item in value.values() for n in lists(item)]
+        return [len(value), *(n for item in value for n in lists(item))] if isinstance(value, list) else []
+
+    assert max(lists(report)) <= 30
+    assert "Status: **warned**" in text
+    assert "painting-" not in text + json.dumps(report)
+
+
+def test_provider_keeps_pairs_of_pictures_to_itself(home: tuple[Path, Result]) -> None:
+    folder = home[0] / "s.mdfy.run" / "audit" / "report"
+    assert folder.stat().st_mode & 0o077 == 0
+    page = (folder / "report.html").read_text()
+    assert "stays with you" in page
+    assert (folder / "closest-pixels.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "report.html").stat().st_mode & 0o077 == 0
+    assert "script" not in page
+
+
+def test_hold_out_is_noted_with_the_run(home: tuple[Path, Result]) -> None:
+    note = json.loads((home[0] / "s.mdfy.run" / "holdout.json").read_text())
+    assert (len(note["trained"]), len(note["held"])) == (45, 15)  # P-72: a quarter of 60
+    assert not (home[0] / "s.mdfy.run" / "candidate.mdfy").exists()
+    assert note["held"][0].encode() not in (home[0] / "s.mdfy").read_bytes()
+
+
+def audit(home: Path, *more: str | Path) -> Result:
+    words = ("--dataset", "synthetic", "--limit", "60", "--key", "keys/studio.mdfykey", "--threads", "1", "--json")
+    return provider("audit", "s.mdfy", *words, *more, cwd=home)
+
+
+def test_same_audit_gives_the_same_figures_and_goes_on(home: tuple[Path, Result], tmp_path: Path) -> None:
+    """Finished steps are taken over; a fresh folder comes to the same figures."""
+    shutil.copytree(home[0], tmp_path, dirs_exist_ok=True)
+    first = audit(tmp_path, "--budget", "2s")
+    assert first.code == 0, first.err
+    steps = {path: path.stat().st_mtime_ns for path in (tmp_path / "s.mdfy.run" / "audit").rglob("*.safetensors")}
+    assert steps
+    again = audit(tmp_path, "--budget", "2s")
+    assert again.json["result"]["findings"] == first.json["result"]["findings"]
+    assert {path: path.stat().st_mtime_ns for path in steps} == steps
+    plan = (tmp_path / "s.mdfy.run" / "audit" / "plan.json").read_text()
+    for path in steps:
+        path.unlink()
+    anew = audit(tmp_path, "--budget", "2s")
+    assert (tmp_path / "s.mdfy.run" / "audit" / "plan.json").read_text() == plan
+    assert anew.json["result"]["findings"] == first.json["result"]["findings"]
+
+
+def test_class_decides_what_is_refused(home: tuple[Path, Result], tmp_path: Path) -> None:
+    shutil.copytree(home[0], tmp_path, dirs_exist_ok=True)
+    refused = audit(tmp_path, "--budget", "2s", "--style-data", "confidential")
+    assert refused.code == 11
+    assert "membership AUC" in refused.json["error"]["why"]
+    assert (tmp_path / "s.mdfy.audit" / "report.html").is_file()  # what was found can be looked at
+
+
+def test_another_bundle_or_other_pictures_are_said(home: tuple[Path, Result], studio: Path, tmp_path: Path) -> None:
+    """An audit against the wrong pictures would find nothing, and say so as if it were good news."""
+    shutil.copytree(home[0], tmp_path, dirs_exist_ok=True)
+    other = audit(tmp_path, "--run", studio / "style.mdfy.run")
+    assert (other.code, "not made by that run" in other.json["error"]["what"]) == (2, True)
+    draw_photos(tmp_path / "photos", 5)
+    wrong = provider("audit", "s.mdfy", "--dataset", "photos", "--key", "keys/studio.mdfykey", "--json", cwd=tmp_path)
+    assert (wrong.code, "60 of the 60 images" in wrong.json["error"]["what"]) == (10, True)
+    missing = audit(tmp_path, "--run", "nowhere")
+    assert missing.code == 2
+    steps = audit(tmp_path, "--budget", "20steps")
+    assert steps.code == 2
+
+
+# package --------------------------------------------------------------------------
+
+
+def test_undeclared_images_are_confidential_and_refused_unless_measured(studio: Path, tmp_path: Path) -> None:
+    """P-71, P-79, P-80, P-82: nothing is written; a reason is signed; the critic stays at home."""
+    shutil.copytree(studio / "keys", tmp_path / "keys")
+    draw_photos(tmp_path / "set", 8)
+    words = ("package", "--dataset", "set", "--budget", "2steps", *PACKAGE, *QUICK)
+    refused = provider(*words, "--json", cwd=tmp_path)
+    assert refused.code == 11
+    assert "was not measured" in refused.json["error"]["why"]
+    assert not (tmp_path / "set.mdfy").exists()
+    empty = provider(*words, "--accept-leakage", " ", cwd=tmp_path)
+    assert empty.code == 2
+    path = provider(*words, "--accept-leakage", "see me@example.org", cwd=tmp_path)
+    assert path.code == 6
+    done = provider(*words, "--accept-leakage", "the owner of all pictures agreed", "--json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    manifest = manifest_of(tmp_path / "set.mdfy")
+    audit = manifest.privacy.memorisation_audit
+    assert audit is not None
+    assert (audit.status, audit.critic_shipped) == ("accepted", False)
+    assert audit.reason == "the owner of all pictures agreed"
+    assert "the owner of all pictures agreed" in manifest.privacy.statement
+    assert manifest.privacy.training_data.classification == "confidential"
+    assert not any("discriminator" in file.file for file in manifest.model.weights)
+
+
+def test_stage_2_works_without_a_critic(studio: Path, tmp_path: Path) -> None:
+    """P-82: the adversarial term is left out."""
+    shutil.copytree(studio / "keys", tmp_path / "keys")
+    small = ("--dataset", "synthetic", "--limit", "8", "--budget", "2steps", "--critic", "no", "--out", "s.mdfy")
+    done = provider("package", *small, *PACKAGE, *QUICK, "--json", cwd=tmp_path)
+    assert (done.code, done.json["result"]["critic"]) == (0, False)
+    draw_photos(tmp_path / "photos", 3)
+    key = tmp_path / "keys" / "studio.mdfykey"
+    fingerprint = read_provider_key(key).fingerprint
+    assert client("trust", "add", key, "--fingerprint", fingerprint, cwd=tmp_path).code == 0
+    words = ("adapt", "--no-align", "--bundle", "s.mdfy", "--photos", "photos", "--budget", "2steps", *QUICK)
+    adapted = client(*words, cwd=tmp_path)
+    assert adapted.code == 0, adapted.err
+
+
+@pytest.mark.parametrize(
+    "words", [("--critic", "maybe"), ("--style-data", "secret"), ("--audit", "20steps"), ("--audit", "x")]
+)
+def test_options_are_checked_before_training(words: tuple[str, str], studio: Path) -> None:
+    result = provider("package", "--dataset", "synthetic", "--limit", "8", *TINY, *words, cwd=studio)
+    assert result.code == 2, result.err
+
+
+# Controls (P-78) ------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_bundle_that_knows_fifty_images_by_heart_is_refused(studio: Path, tmp_path: Path) -> None:
+    """Positive control: 50 drawn images, 110 held out, trained until it repeats them."""
+    shutil.copytree(studio / "keys", tmp_path / "keys")
+    result = provider(
+        "package", "--dataset", "synthetic", "--limit", "160", "--holdout", "0.6875", "--budget", "6000steps",
+        "--style-data", "licensed", "--audit", "60s", "--out", "s.mdfy", "--json", *TINY,
+        "--set", "encapsulation.learning_rate=0.002", "--set", "encapsulation.lambda_adv_r=0.01", *QUICK, cwd=tmp_path,
+    )  # fmt: skip
+    assert result.code == 11, result.err
+    assert "AUC" in result.json["error"]["why"]
+    note = json.loads((tmp_path / "s.mdfy.run" / "holdout.json").read_text())
+    assert len(note["trained"]) <= 50

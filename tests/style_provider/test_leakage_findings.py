@@ -1,0 +1,183 @@
+"""Figures and verdicts of an audit from numbers made by hand (P-74 to P-80)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from modify_fl.errors import ConfigError
+from style_provider.leakage.copies import Neighbours
+from style_provider.leakage.findings import (
+    COMPLETION,
+    COPY_RATE,
+    EXTRACTED,
+    HEADLINES,
+    MEMBERSHIP,
+    MEMBERSHIP_TPR,
+    THREE_SAMPLE,
+    Finding,
+    attack_findings,
+    copy_findings,
+)
+from style_provider.leakage.limits import LIMITS, LeakageError, judge, loosened, read_limits
+from style_provider.leakage.material import Strength
+
+
+def neighbours(drawn: Tensor, floor: Tensor, extracted: int = 0) -> Neighbours:
+    """Return distances that are the same in both spaces."""
+    spaces = ("pixels", "LPIPS")
+    return Neighbours(
+        to_trained=dict.fromkeys(spaces, drawn), nearest=dict.fromkeys(spaces, drawn.long() * 0),
+        to_held=dict.fromkeys(spaces, drawn + 0.01), to_fellows=dict.fromkeys(spaces, drawn),
+        floor=dict.fromkeys(spaces, floor), tau=dict.fromkeys(spaces, 0.1), extracted=torch.arange(extracted),
+    )  # fmt: skip
+
+
+def found(findings: list[Finding], name: str) -> Finding:
+    return next(finding for finding in findings if finding.name == name)
+
+
+def test_pictures_like_new_images_are_no_copies() -> None:
+    draws = torch.Generator().manual_seed(0)
+    drawn, floor = torch.rand(2000, generator=draws) + 1, torch.rand(100, generator=draws) + 1
+    findings = copy_findings(neighbours(drawn, floor))
+    assert found(findings, COPY_RATE).value == pytest.approx(0.01, abs=0.03)
+    three = found(findings, THREE_SAMPLE)
+    assert three.low is not None
+    assert three.high is not None
+    assert three.low < 0.5 < three.high
+    assert found(findings, EXTRACTED).value == 0
+
+
+def test_pictures_nearer_than_new_images_are_copies() -> None:
+    """A tenth of the pictures lies nearer than any held-out image: the copy rate is that tenth."""
+    drawn = torch.cat([torch.full((200,), 0.5), torch.linspace(1, 2, 1800)])
+    findings = copy_findings(neighbours(drawn, torch.linspace(1, 2, 100), extracted=3))
+    assert found(findings, COPY_RATE).value == pytest.approx(0.1)
+    assert "chance gives up to 3.0%" in found(findings, COPY_RATE).note  # 1 - 0.05 ** (1 / 100)
+    assert found(findings, THREE_SAMPLE).value == pytest.approx(0.55, abs=0.01)
+    assert found(findings, EXTRACTED).value == 3
+    assert found(findings, "nearer to training images, pixels").value == 1
+
+
+def test_too_few_held_out_images_give_no_floor() -> None:
+    findings = copy_findings(neighbours(torch.ones(10), torch.ones(9)))
+    assert [found(findings, name).value for name in (COPY_RATE, THREE_SAMPLE)] == [None, None]
+    assert found(findings, EXTRACTED).value == 0
+
+
+def test_strongest_attack_is_the_membership_figure() -> None:
+    draws = torch.Generator().manual_seed(0)
+
+    def pair(shift: float) -> tuple[Tensor, Tensor]:
+        return torch.randn(100, generator=draws) + shift, torch.randn(100, generator=draws)
+
+    findings = attack_findings({"completion": pair(0), "critic": pair(3), "reconstruction, L1": pair(0.5)})
+    assert found(findings, COMPLETION).measured
+    assert (found(findings, MEMBERSHIP).value or 0) > 0.9
+    assert "critic" in found(findings, MEMBERSHIP).note
+    assert (found(findings, MEMBERSHIP_TPR).value or 0) > 0.4
+    assert found(findings, "membership TPR at FPR 0.1 %").value is None  # it needs 1000
+    control = found(findings, "control AUC, held-out against held-out")
+    assert control.low is not None
+    assert control.high is not None
+    assert control.low <= 0.5 <= control.high
+
+
+def test_what_was_not_tried_says_why() -> None:
+    findings = attack_findings({}, why_not="no image was held out")
+    assert [(f.name, f.text(), f.note) for f in findings] == [
+        (name, "not measured", "no image was held out") for name in (COMPLETION, MEMBERSHIP, MEMBERSHIP_TPR)
+    ]
+
+
+# Verdicts -----------------------------------------------------------------------
+
+CLEAN = {COPY_RATE: 0.01, THREE_SAMPLE: 0.5, EXTRACTED: 0.0, COMPLETION: 0.5, MEMBERSHIP: 0.55, MEMBERSHIP_TPR: 0.02}
+
+
+def findings_of(**changes: float | None) -> list[Finding]:
+    values = {**CLEAN, **{name.replace("_", " "): value for name, value in changes.items()}}
+    return [Finding(name=name, value=value) for name, value in values.items()]
+
+
+def with_value(name: str, value: float | None) -> list[Finding]:
+    return [replace(finding, value=value) if finding.name == name else finding for finding in findings_of()]
+
+
+@pytest.mark.parametrize("style_data", ["public", "licensed", "confidential"])
+def test_clean_bundle_passes_whatever_its_class(style_data: str) -> None:
+    assert judge(findings_of(), style_data).status == "passed"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", HEADLINES)
+def test_every_limit_of_the_rule_is_kept(name: str) -> None:
+    """P-79, line by line: just above a limit it bites, at the limit it does not."""
+    limit, step = LIMITS[name], 1 if name == EXTRACTED else 0.001
+    for style_data, most in (("confidential", limit.confidential), ("licensed", limit.licensed)):
+        if most < 2 or name == EXTRACTED:
+            assert judge(with_value(name, most), style_data).status in {"passed", "warned"}  # type: ignore[arg-type]
+            over = judge(with_value(name, most + step), style_data)  # type: ignore[arg-type]
+            assert over.status == "refused"
+            assert name in over.refusals[0]
+    assert judge(with_value(name, 100), "public").status == "warned"
+    assert judge(with_value(name, limit.warn), "public").status == "passed"
+    assert judge(with_value(name, limit.warn + step), "public").status == "warned"
+
+
+@pytest.mark.parametrize("name", [name for name in HEADLINES if name != MEMBERSHIP_TPR])
+def test_not_measured_counts(name: str) -> None:
+    unknown, weak = with_value(name, None), [replace(f, weak=f.name == name) for f in findings_of()]
+    for findings in (unknown, weak):
+        assert judge(findings, "confidential").status == "refused"
+        assert judge(findings, "licensed").status == "warned"
+        assert judge(findings, "public").status == "warned"
+    assert judge((), "confidential").status == "refused"
+
+
+def test_refusal_names_figure_limit_and_mitigations() -> None:
+    with pytest.raises(LeakageError) as caught:
+        judge(with_value(MEMBERSHIP, 0.9), "confidential").require()
+    assert caught.value.exit_code == 11
+    assert "membership AUC 0.90 is above 0.75" in caught.value.why
+    assert caught.value.fix.index("--critic no") < caught.value.fix.index("--budget")
+    assert "--accept-leakage" in caught.value.fix
+    judge(with_value(MEMBERSHIP, 0.9), "public").require()
+
+
+def test_own_limits_are_read_and_looser_ones_are_told(tmp_path: Path) -> None:
+    assert read_limits(tmp_path) == LIMITS
+    (tmp_path / "config.toml").write_text('[package.leakage]\n"membership AUC" = { confidential = 0.9 }\n')
+    limits = read_limits(tmp_path)
+    assert limits[MEMBERSHIP] == replace(LIMITS[MEMBERSHIP], confidential=0.9)
+    assert loosened(limits, "confidential") == ("membership AUC: refused above 0.9 instead of 0.75",)
+    assert loosened(limits, "licensed") == ()
+    assert judge(with_value(MEMBERSHIP, 0.85), "confidential", limits).status == "warned"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[package.leakage]\n"beauty" = { warn = 1 }', "no figure"),
+        ('[package.leakage]\n"copy rate" = { sometimes = 1 }', "cannot be read"),
+        ('[package.leakage]\n"copy rate" = { warn = "much" }', "not a number"),
+        ("[package", "cannot read"),
+        ("package = 3", "cannot read"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_limits(tmp_path)
+
+
+def test_a_shorter_audit_draws_less_and_completes_less() -> None:
+    whole = Strength()
+    assert whole.scaled(2) == whole
+    half = whole.scaled(0.5)
+    assert (half.generated, half.compared) == (1000, 36)
+    assert whole.scaled(0.01).compared == 0  # fewer than ten would tell nothing
+    with pytest.raises(ConfigError):
+        Strength(kept=9)
