@@ -14,7 +14,7 @@ from vaultkit import charge, make_vault, run_until_killed
 from modify_fl.errors import PrivacyBudgetError
 from modify_fl.privacy.ledger import Vault, read_vault
 
-_SOONEST, _LATEST = 0.001, 0.06
+_LATEST = 0.01  # about as long as a charge and its releases take
 
 
 def kill_many(folder: Path, kills: int) -> tuple[int, int]:
@@ -27,12 +27,12 @@ def kill_many(folder: Path, kills: int) -> tuple[int, int]:
     moments = np.random.default_rng(11)
     fork = multiprocessing.get_context("fork")  # no second import of torch, so that hundreds of kills are quick
     for kill in range(kills):
-        before = ledger_file.stat().st_size
+        charged, updates = ledger_file.stat().st_size, released.stat().st_size + moments.integers(7)
         child = fork.Process(target=run_until_killed, args=(photos, released))
         child.start()
-        while ledger_file.stat().st_size == before and child.is_alive():
-            time.sleep(0.001)
-        time.sleep(moments.uniform(_SOONEST, _LATEST))
+        while (ledger_file.stat().st_size == charged or released.stat().st_size < updates) and child.is_alive():
+            time.sleep(0.0001)
+        time.sleep(moments.uniform(0, _LATEST))
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         child.join()
