@@ -87,7 +87,7 @@ class MissingWeightsError(ModifyError):
 
     code = "E_WEIGHTS"
     exit_code = 12
-    hint = "set TORCH_HOME to the folder that holds the weights, or drop --require-perceptual"
+    hint = "run style-provider weights fetch, set TORCH_HOME to the folder that holds them, or drop --require-perceptual"
 
 
 class PrivacyBudgetError(ModifyError):

@@ -13,6 +13,7 @@ import typer
 import typer.core
 
 __all__ = [
+    "AcceptLicencesOption",
     "BudgetOption",
     "DebugOption",
     "DeviceOption",
@@ -22,6 +23,7 @@ __all__ = [
     "IdentityOption",
     "JsonOption",
     "KeepCacheOption",
+    "NetworksArgument",
     "OverwriteOption",
     "PassphraseFileOption",
     "PrecisionOption",
@@ -30,9 +32,11 @@ __all__ = [
     "SeedOption",
     "SetOption",
     "ShowConfigOption",
+    "SourceOption",
     "TensorboardOption",
     "ThreadsOption",
     "VerboseOption",
+    "WeightsFolderOption",
     "add_version",
     "new_program",
     "run_folder",
@@ -89,6 +93,18 @@ KeepCacheOption = Annotated[
 ]
 RequireOption = Annotated[
     bool, typer.Option("--require-perceptual", help="Refuse to train without LPIPS and face network.")
+]
+NetworksArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[NETWORK]...", help="Names, as weights list shows them.")
+]
+AcceptLicencesOption = Annotated[
+    bool, typer.Option("--accept-licences", help="Accept the licences, instead of being asked on the terminal.")
+]
+SourceOption = Annotated[
+    str, typer.Option("--source", metavar="NAME", help="official: the libraries' addresses; index: packages; auto.")
+]
+WeightsFolderOption = Annotated[
+    Path | None, typer.Option("--folder", metavar="DIR", help="Laid out like TORCH_HOME.", show_default="$TORCH_HOME")
 ]
 
 

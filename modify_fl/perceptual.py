@@ -24,16 +24,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from modify_fl.errors import ConfigError, MissingWeightsError, ShapeError
 from modify_fl.networks.checkpoints import read_state_dict
+from modify_fl.pretrained.catalogue import NETWORKS
 
 __all__ = ["FaceNet", "Lpips", "NetRecord", "PerceptualNets", "build_from", "face_crop", "mismatch", "torch_home"]
 
 _Net = TypeVar("_Net")
 
-_ALEXNET = Path("hub/checkpoints/alexnet-owt-7be5be79.pth")
-_FACENETS = {
-    "vggface2": Path("checkpoints/20180402-114759-vggface2.pt"),
-    "casia-webface": Path("checkpoints/20180408-102900-casia-webface.pt"),
-}
+_ALEXNET = NETWORKS["lpips-alex"].path
+_FACENETS = {name: NETWORKS[f"facenet-{name}"].path for name in ("vggface2", "casia-webface")}
 _LPIPS_SIDE_MAX = 256
 _FACENET_SIDE = 160
 _SENTENCE = 160

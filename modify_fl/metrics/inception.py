@@ -25,10 +25,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from modify_fl.errors import MissingWeightsError, ShapeError
 from modify_fl.perceptual import NetRecord, build_from, mismatch, torch_home
+from modify_fl.pretrained.catalogue import NETWORKS
 
 __all__ = ["INCEPTION", "Inception"]
 
-INCEPTION = Path("hub/checkpoints/weights-inception-2015-12-05-6726825d.pth")
+INCEPTION = NETWORKS["inception-2015"].path
 """The weights below ``TORCH_HOME``."""
 
 _BATCH = 16
@@ -69,7 +70,7 @@ class Inception:
         if not path.is_file():
             raise MissingWeightsError(
                 f"no weights at {path}", why="FID and KID need the 2015 Inception",
-                fix=f"set TORCH_HOME to the folder that holds {INCEPTION.as_posix()}",
+                fix=f"run style-provider weights fetch, or set TORCH_HOME to the folder that holds {INCEPTION.as_posix()}",
             )  # fmt: skip
 
         def build(state: dict[str, Tensor]) -> nn.Module:

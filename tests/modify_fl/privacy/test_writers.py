@@ -32,6 +32,7 @@ WRITERS = {
     "modify_fl/metrics/inception.py": "a network for figures, converted",
     "modify_fl/networks/checkpoints.py": "converted checkpoints of other projects",
     "modify_fl/photo.py": "a stylized picture, where the user says",
+    "modify_fl/pretrained/fetch.py": "public networks of others, below TORCH_HOME",
     "modify_fl/privacy/fingerprints.py": "keyed fingerprints, in the vault's private folder",
     "modify_fl/privacy/ledger.py": "the name of the run that holds the vault",
     "modify_fl/privacy/making.py": "hands fingerprints to fingerprints.py",
@@ -96,6 +97,24 @@ def test_nobody_but_the_gate_makes_what_may_be_shared() -> None:
     assert makers == {"modify_fl/privacy/release.py"}
 
 
+# Asks for public files at the addresses of its own catalogue, on the command `weights fetch` alone, and sends nothing.
+_ASKS = "modify_fl/pretrained/download.py"
+
+
+def test_what_asks_for_public_networks_sends_nothing_and_is_reached_by_one_command() -> None:
+    trees = dict(_modules())
+    words = {keyword.arg for node in ast.walk(trees[_ASKS]) if isinstance(node, ast.Call) for keyword in node.keywords}
+    assert not words & {"data", "method", "body"}
+    users = {
+        name
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        and node.module in {"modify_fl.pretrained.download", "modify_fl.weight_files"}
+    }
+    assert users == {"modify_fl/pretrained/fetch.py", "content_client/cli/weights.py"}
+
+
 def test_nobody_speaks_to_the_network_but_the_federation() -> None:
     speakers = set()
     for name, tree in _modules():
@@ -104,4 +123,4 @@ def test_nobody_speaks_to_the_network_but_the_federation() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name == module or name.startswith(f"{module}.") for name in names for module in _NETWORK):
                 speakers.add(name)
-    assert {name for name in speakers if not name.startswith("modify_fl/federated/")} == set()
+    assert {name for name in speakers if not name.startswith("modify_fl/federated/")} == {_ASKS}
