@@ -87,7 +87,7 @@ class MissingWeightsError(ModifyError):
 
     code = "E_WEIGHTS"
     exit_code = 12
-    hint = "run style-provider weights fetch, set TORCH_HOME to the folder that holds them, or drop --require-perceptual"
+    hint = "set TORCH_HOME to the folder that holds the weights, or run style-provider weights fetch"
 
 
 class PrivacyBudgetError(ModifyError):

@@ -130,7 +130,7 @@ def verify_weights(console: Console, names: Sequence[str], *, home: Path | None)
     there = [(network, found) for network, found in places if names or found.origin != "missing"]
     if not there:
         raise MissingWeightsError(
-            f"no pretrained network is in {home}", fix="run style-provider weights fetch, or set TORCH_HOME"
+            f"no pretrained network is in {home}", fix=f"set TORCH_HOME, or run {console.program} weights fetch"
         )
     rows, bad = [], {}
     for network, found in there:

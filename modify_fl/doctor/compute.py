@@ -69,7 +69,7 @@ def _measuring_networks() -> Iterator[Check]:
 def _network(name: str, record: NetRecord | None, missing: str) -> Check:
     if record is not None:
         return Check(name=name, state="ok", found=f"{record.name}, sha256 {record.sha256}", place=torch_home())
-    fix = "run style-provider weights fetch, or set TORCH_HOME to the folder that holds them"
+    fix = "set TORCH_HOME to the folder that holds the weights, or run style-provider weights fetch"
     return Check(name=name, state="warn", found=missing, fix=fix, place=torch_home())
 
 

@@ -70,7 +70,7 @@ class Inception:
         if not path.is_file():
             raise MissingWeightsError(
                 f"no weights at {path}", why="FID and KID need the 2015 Inception",
-                fix=f"run style-provider weights fetch, or set TORCH_HOME to the folder that holds {INCEPTION.as_posix()}",
+                fix="set TORCH_HOME to the folder that holds the weights, or run style-provider weights fetch",
             )  # fmt: skip
 
         def build(state: dict[str, Tensor]) -> nn.Module:

@@ -64,4 +64,4 @@ class Instruments:
 
 
 _NAMES = {"lpips": "network of LPIPS", "face": "face network for evaluation"}
-_FIX = "run style-provider weights fetch, set TORCH_HOME to the folder that holds them, or drop --require-all"
+_FIX = "set TORCH_HOME to the folder that holds them, drop --require-all, or run style-provider weights fetch"
