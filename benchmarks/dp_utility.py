@@ -324,7 +324,10 @@ def main() -> None:
     faces = people(bench)
     sheet = [list(faces.permute(0, 2, 3, 1).numpy()), *(painted(bench, tensors, faces) for tensors in made.values())]
     save_png(np.asarray(contact_sheet(sheet)), options.results / "dp-utility.png")
-    places = {str(options.data): "DATA", str(options.bundle): "BUNDLE", str(options.key): "KEY.mdfykey"}
+    places = {
+        str(options.data): "DATA", str(options.bundle): "BUNDLE", str(options.key): "KEY.mdfykey",
+        str(options.out): "runs/dp", str(options.results): "docs/results",
+    }  # fmt: skip
     words = " ".join(places.get(word, word) for word in sys.argv[1:])
     (options.results / "dp-utility.md").write_text(
         page(bench, figures, f"python benchmarks/dp_utility.py {words}"), encoding="utf-8"
