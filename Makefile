@@ -12,7 +12,7 @@ PACKAGES := protocol modify_fl style_provider content_client
 SOURCES := $(shell find $(PACKAGES) tests -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slow check demo golden lock format clean
+.PHONY: help install test test-slow check demo golden dist lock format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ demo: $(STAMP)  ## keygen, package, trust, adapt, stylize on a small scale; prin
 
 golden: $(STAMP)  ## write the --help texts of tests/golden and docs/reference anew
 	$(BIN)/python tests/golden/help.py
+
+dist: $(STAMP)  ## build sdist and wheel into dist/, after trying the wheel where the repository is not
+	$(BIN)/python -m pytest -m slow tests/test_packaging.py
+	$(BIN)/uv build --quiet --out-dir dist .
 
 lock:  ## resolve the dependencies of pyproject.toml anew
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
