@@ -186,10 +186,8 @@ def _skip_empty_batches(patch: Patch) -> None:
 def _skip_the_step_at_nan(patch: Patch) -> None:
     original = MicroEngine._gradients
 
-    def clipped(self: GradientEngine, units: Any, step: int) -> Iterator[Tensor]:
-        groups = list(units)
-        slopes = [self._slopes(views, step) for views in groups]
-        found = [g for views, slope in zip(groups, slopes, strict=True) for g in original(self, [views], [slope])]  # type: ignore[arg-type]
+    def clipped(self: MicroEngine, units: Any, step: int) -> Iterator[Tensor]:
+        found = [g for views in units for g in original(self, [views], step)]
         broken = any(not math.isfinite(float(g.double().norm())) for g in found)
         return iter([torch.zeros_like(g).double() if broken else engine.clip(g, self.max_grad_norm) for g in found])
 

@@ -108,8 +108,7 @@ class GradientEngine(ABC):
         self.loss.require_frozen()
         device = self.parameters[0].device
         for group in _chunks((views.to(device) for views in units), self.chunk):
-            slopes = self._slopes(torch.cat(list(group)), step)  # [B, n, W]
-            for gradient in self._gradients(group, torch.split(slopes, [len(views) for views in group])):
+            for gradient in self._gradients(group, step):
                 yield clip(gradient, self.max_grad_norm)
 
     def codes(self, photos: Tensor) -> Tensor:
@@ -117,11 +116,15 @@ class GradientEngine(ABC):
         codes: Tensor = self.encoder(photos)
         return (codes if self.offset is None else codes + self.offset).float()
 
-    def _slopes(self, photos: Tensor, step: int) -> Tensor:
-        """Return a_i = dl_i/dw_i of every picture, float32 [B, n, W] (P-14)."""
-        with torch.no_grad():
-            codes = self.codes(photos)
-        codes.requires_grad_()
+    def _slopes(self, photos: Tensor, codes: Tensor, step: int) -> Tensor:
+        """Return a_i = dl_i/dw_i of every picture, float32 [B, n, W] (P-14).
+
+        Args:
+            photos: x, [B, 3, R, R].
+            codes: E'(x) with its offset, [B, n, W]; cut off from E' here.
+            step: Training step.
+        """
+        codes = codes.detach().float().requires_grad_()
         losses = self.loss(photos, codes, step)
         if losses.shape != (len(photos),):
             raise ShapeError(
@@ -132,15 +135,19 @@ class GradientEngine(ABC):
         return slopes
 
     @abstractmethod
-    def _gradients(self, group: Sequence[Tensor], slopes: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the mean gradient over the views of each unit, [d]."""
+    def _gradients(self, group: Sequence[Tensor], step: int) -> Iterator[Tensor]:
+        """Yield the mean gradient over the views of each unit of a chunk, [d]."""
 
 
 class MicroEngine(GradientEngine):
     """One unit at a time: the oracle, and the default on a CPU (P-15)."""
 
-    def _gradients(self, group: Sequence[Tensor], slopes: Sequence[Tensor]) -> Iterator[Tensor]:
-        for views, slope in zip(group, slopes, strict=True):
+    def _gradients(self, group: Sequence[Tensor], step: int) -> Iterator[Tensor]:
+        photos = torch.cat(list(group))
+        with torch.no_grad():
+            codes = self.codes(photos)
+        slopes = self._slopes(photos, codes, step)  # [B, n, W]
+        for views, slope in zip(group, torch.split(slopes, [len(views) for views in group]), strict=True):
             score = (self.codes(views) * slope).sum() / len(views)
             found = torch.autograd.grad(score, self.parameters, allow_unused=True)
             yield _flatten(found, self.parameters)
@@ -193,13 +200,15 @@ class OpacusEngine(GradientEngine):
             for parameter in self.parameters:
                 parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]
 
-    def _gradients(self, group: Sequence[Tensor], slopes: Sequence[Tensor]) -> Iterator[Tensor]:
+    def _gradients(self, group: Sequence[Tensor], step: int) -> Iterator[Tensor]:
+        photos = torch.cat(list(group)).contiguous()
         with self._hooks() as hooked:
-            codes = hooked(torch.cat(list(group)).contiguous())
+            codes = hooked(photos)  # one pass through E' serves the loss and the gradients
+            slopes = self._slopes(photos, codes if self.offset is None else codes + self.offset, step)
             with warnings.catch_warnings():
                 # Expected where a layer reads the picture, or what frozen layers made of it.
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
-                (codes.float() * torch.cat(list(slopes))).sum().backward()
+                codes.backward(slopes.to(codes.dtype))
             start = 0
             for views in group:
                 rows = slice(start, start := start + len(views))
