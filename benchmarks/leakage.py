@@ -25,6 +25,9 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "from scratch": ("--init", "none"),
     "from scratch, no critic": ("--init", "none", "--critic", "no"),
     "a quarter of the time": ("--budget", "QUARTER"),
+    "stop gap 1.2": ("--init", "none", "--set", "encapsulation.stop_gap=1.2"),
+    "one of each work": ("--near-duplicates", "remove"),
+    "jitter 4 %": ("--set", "encapsulation.jitter=0.04"),
     "half the channels": ("--init", "none", "--set", "channel_base=1024", "--set", "enc_base=1024"),
 }
 """Options of ``package`` beside the common ones; ``QUARTER`` stands for a quarter of ``--budget``."""

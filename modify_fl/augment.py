@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Augmentation", "augment", "draw_augmentation", "flip"]
+__all__ = ["Augmentation", "augment", "draw_augmentation", "flip", "jitter"]
 
 _SHIFT = 1 / 8
 _CUTOUT = 1 / 2
@@ -81,6 +81,27 @@ def _cut(images: Tensor, hole: Tensor) -> Tensor:
     near = (line[None, :, None] - hole[:, None, :] * side).abs() < half  # [B, R, 2]
     square = near[:, :, None, 0] & near[:, None, :, 1]  # [B, R, R]
     return images * (~square)[:, None].to(images)  # [B, 1, R, R] over channels
+
+
+def jitter(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
+    """Shift and zoom every picture a little; what comes in repeats the edge (P-82).
+
+    Args:
+        images: float32 [B, 3, R, R].
+        amount: Farthest shift, and largest change of scale, as a share of the side; 0 changes and draws nothing.
+        generator: Decides how far.
+
+    Returns:
+        Pictures of the same shape and range.
+    """
+    if not amount:
+        return images
+    draws = (torch.rand(images.shape[0], 3, generator=generator) * 2 - 1) * amount  # [B, 3]: zoom, x, y
+    theta = torch.zeros(images.shape[0], 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1 + draws[:, 0]
+    theta[:, :, 2] = 2 * draws[:, 1:]  # the side is 2 in these units
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -147,6 +147,10 @@ class EncapsulationConfig:
     """Adam's decay rates for Dis and M, which only ever see each other's moves."""
     cosine: bool = True
     """Cosine decay to 5 %, restarted in phase B; else constant."""
+    jitter: float = 0.0
+    """Farthest that a training picture is shifted and zoomed anew at each step, as a share of its side (P-82)."""
+    stop_gap: float = 0.0
+    """Phase A ends where held-out images are so many times worse reconstructed than trained ones; 0: never (P-82)."""
     freeze_d: int = 0
     """Residual blocks of Dis next to the picture that stay as the start has them (FreezeD, ADR 6)."""
     ema_half_life: int = 2000
@@ -164,6 +168,8 @@ class EncapsulationConfig:
         require(abs(sum(self.parts) - 1) < 1e-9, f"parts must add up to 1, got {sum(self.parts)}")
         require(min(self.parts) >= 0, f"parts must not be negative, got {self.parts}")
         require(self.identity_every >= 1, f"identity_every must be at least 1, got {self.identity_every}")
+        require(self.jitter <= 0.25, f"jitter must be at most 0.25, got {self.jitter}")
+        require(not 0 < self.stop_gap < 1, f"stop_gap must be 0 or at least 1, got {self.stop_gap}")
         require(self.mix <= 1, f"mix must lie between 0 and 1, got {self.mix}")
         require(self.mix_spread >= 0, f"mix_spread must not be negative, got {self.mix_spread}")
         require(self.freeze_d >= 0, f"freeze_d must not be negative, got {self.freeze_d}")

@@ -26,7 +26,7 @@ from modify_fl.training.estimate import RunEstimate
 from modify_fl.training.evaluation import reconstruction_report
 from modify_fl.training.runtime import resolve
 from protocol.manifest import Figure
-from style_provider.holdout import HoldoutNote, split, usual_count
+from style_provider.holdout import HoldoutNote, one_of_each, split, usual_count
 from style_provider.keys import KeyPair
 from style_provider.leakage.package import Audited, audit_release
 from style_provider.leakage.wish import AuditWish
@@ -66,6 +66,8 @@ class Packaging:
     """Whether decoded pictures stay in their file after the run, where there is one (M-51)."""
     critic: bool = True
     """Whether Dis goes into the bundle (P-82)."""
+    copies: bool = True
+    """Whether near-duplicates are trained on; without, one image of each work is (P-82)."""
     audit: AuditWish = field(default_factory=AuditWish)
     """Whether and how leakage is measured before the bundle is signed (P-80)."""
 
@@ -78,7 +80,8 @@ class Packaging:
         """
         total = len(self.images)
         count = usual_count(total) if self.holdout is None else round(self.holdout * total)
-        return split(self.images, max(count, 1) if self.holdout else count, self.seed)
+        chosen, held = split(self.images, max(count, 1) if self.holdout else count, self.seed)
+        return chosen if self.copies else one_of_each(self.images, chosen), held
 
     def nets(self) -> PerceptualNets:
         """Return LPIPS and the face network, where found, on the device of the run."""
@@ -174,7 +177,7 @@ def _train(task: Packaging, images: ImageSet, *, fresh: bool, console: Console) 
 
         return encapsulate(
             images, preset=task.preset, budget=task.budget, seed=task.seed, runtime=task.runtime, nets=nets,
-            folder=folder, emit=emit, fresh=fresh, start=task.start,
+            folder=folder, emit=emit, fresh=fresh, start=task.start, unseen=task.images.subset(task.split[1]),
         )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from modify_fl.metrics.duplicates import works
 from protocol.manifest import Manifest
 from protocol.storage import PRIVATE, atomic_writer, read_file
 
-__all__ = ["HoldoutNote", "split", "usual_count", "weights_digest"]
+__all__ = ["HoldoutNote", "one_of_each", "split", "usual_count", "weights_digest"]
 
 _NOTE = "holdout.json"
 _LONGEST = 64 << 20
@@ -61,6 +61,15 @@ def split(images: ImageSet, count: int, seed: int) -> tuple[list[int], list[int]
         raise DataError("a style needs two images or more", got=f"{total} for training", fix="add images")
     kept = set(held)
     return [index for index in range(total) if index not in kept], sorted(held)
+
+
+def one_of_each(images: ImageSet, indices: Sequence[int]) -> list[int]:
+    """Return the first image of each work among ``indices`` (P-82)."""
+    found = works(images)
+    first: dict[int, int] = {}
+    for index in indices:
+        first.setdefault(found[index], index)
+    return sorted(first.values())
 
 
 def weights_digest(manifest: Manifest) -> str:

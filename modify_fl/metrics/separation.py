@@ -135,13 +135,13 @@ def hit_rate(members: Tensor, others: Tensor, false_positives: float) -> Estimat
     Args:
         members: Scores, float [M].
         others: Scores, float [N]; too few of them make the rate unavailable.
-        false_positives: Share of the others above the threshold, in (0, 1).
+        false_positives: Share of the others above the threshold, in (0, 0.5].
     """
     allowed = math.floor(false_positives * len(others) + 1e-9)
     if not allowed or not len(members):
         return unavailable(f"it needs {math.ceil(1 / false_positives)} held-out images or more")
-    threshold = others.double().sort(descending=True).values[allowed - 1]
-    # Ties with the threshold are no hits: the rate of false positives is kept, never exceeded.
+    threshold = others.double().sort(descending=True).values[allowed]
+    # Above it are as many others as allowed, or fewer where scores are tied: the rate is kept, never exceeded.
     count, total = int((members.double() > threshold).sum()), len(members)
     low = float(beta.ppf(_TAIL / 2, count, total - count + 1)) if count else 0.0
     high = float(beta.ppf(1 - _TAIL / 2, count + 1, total - count)) if count < total else 1.0

@@ -115,7 +115,7 @@ def estimate(
 
 def encapsulate(
     images: ImageSet, *, preset: Preset, budget: Budget, seed: int, runtime: Runtime, nets: PerceptualNets,
-    folder: Path, emit: Emit, fresh: bool = False, start: Start | None = None,
+    folder: Path, emit: Emit, fresh: bool = False, start: Start | None = None, unseen: ImageSet | None = None,
 ) -> Encapsulated:  # fmt: skip
     """Train stage 1, or go on with the run in ``folder``.
 
@@ -132,6 +132,7 @@ def encapsulate(
         emit: Takes every report.
         fresh: Throw away what is in ``folder`` and start anew.
         start: Weights that E, D, the offset, M, Dis and the average begin with; the seed's where there is none.
+        unseen: Held-out images; only the recipe's ``stop_gap`` looks at them, and nothing is trained on them.
 
     Returns:
         The trained networks, ready to be packed.
@@ -165,6 +166,7 @@ def encapsulate(
         trainer = Encapsulation(
             images, preset=preset, schedule=Schedule.plan(preset.encapsulation, total), seed=seed, compute=compute,
             nets=nets, deadline=budget.amount if budget.kind == "seconds" else None, start=start, ranks=ranks,
+            unseen=unseen,
         )  # fmt: skip
         seconds = train(trainer, folder, emit, ranks)
         return _finish(trainer, seconds, nets, folder, init)

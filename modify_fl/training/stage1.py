@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from modify_fl import losses
-from modify_fl.augment import flip
+from modify_fl.augment import flip, jitter
 from modify_fl.base.start import Start
 from modify_fl.config import Preset
 from modify_fl.data import ImageSet, other_indices, shuffled_indices
@@ -39,6 +39,8 @@ _FEATURE_HALF_LIFE = 1000
 _MOMENT_DRAWS = 4096
 _OVERRUN = 1.1
 _RIGHT_STEPS = 200
+_GAP_STEPS = 200
+_GAP_IMAGES = 64
 _RIGHT_MAX = 0.98
 
 
@@ -48,6 +50,7 @@ class Encapsulation:
     def __init__(
         self, images: ImageSet, *, preset: Preset, schedule: Schedule, seed: int, compute: Compute,
         nets: PerceptualNets, deadline: float | None = None, start: Start | None = None, ranks: Ranks | None = None,
+        unseen: ImageSet | None = None,
     ) -> None:  # fmt: skip
         """Build networks from the seed, or from ``start``, and fresh optimisers.
 
@@ -61,12 +64,14 @@ class Encapsulation:
             deadline: Seconds that the whole run may take; none without a time budget.
             start: Weights to begin with, of the preset's sizes.
             ranks: The processes that share every batch; this one alone when omitted (M-55).
+            unseen: Held-out images, looked at only where ``stop_gap`` asks for it (P-82).
 
         Raises:
             ConfigError: The batch does not divide by the number of processes.
         """
         self.images, self.preset, self.config = images, preset, preset.encapsulation
         self.schedule, self.seed, self.compute, self.deadline = schedule, seed, compute, deadline
+        self.unseen = unseen
         self.portions, self.ranks = Portions(self.config.batch, ranks), ranks or Ranks()
         self.step_count = self.images_seen = 0
         self.dis_right = 0.5  # share of pictures that Dis told right, over about 200 steps (M-54)
@@ -147,7 +152,8 @@ class Encapsulation:
 
     def _batch(self, indices: list[int], stream: str) -> Tensor:
         """Return the pictures of the global batch, still on the CPU, float32 [B, 3, R, R]."""
-        return flip(self.images.batch(indices), generator(self.seed, stream, self.step_count))
+        pictures = flip(self.images.batch(indices), generator(self.seed, stream, self.step_count))
+        return jitter(pictures, self.config.jitter, generator(self.seed, f"{stream}-jitter", self.step_count))
 
     def _on_device(self, pictures: Tensor) -> Tensor:
         return pictures.to(device=self.compute.device, memory_format=torch.channels_last)
@@ -380,7 +386,33 @@ class Encapsulation:
         return warnings
 
     def at_pace(self, seconds: float) -> str:
-        """Jump to phase B once where the time budget would be exceeded by a tenth (M-30)."""
+        """Jump to phase B once where time runs out (M-30), or the images are learnt by heart (P-82)."""
+        return self._at_deadline(seconds) or self._at_gap()
+
+    def _at_gap(self) -> str:
+        if self.phase == "remap" or not self.config.stop_gap or self.step_count % _GAP_STEPS:
+            return ""
+        if self.unseen is None or not len(self.unseen):
+            return ""
+        known, unknown = self._error(self.images), self._error(self.unseen)
+        if unknown < self.config.stop_gap * known:
+            return ""
+        self.schedule = self.schedule.jump_to_remap(self.images_seen)
+        return f"held-out images are {unknown / known:.2f} times worse reconstructed: phase B starts now (P-82)"
+
+    @torch.no_grad()
+    def _error(self, images: ImageSet) -> float:
+        """Return the mean absolute error of the averaged model over the first images of a set."""
+        count = min(len(images), _GAP_IMAGES)
+        total = 0.0
+        for at in range(0, count, self.portions.micro):
+            pictures = self._on_device(images.batch(range(at, min(at + self.portions.micro, count))))
+            with self.compute.autocast():
+                output = self.average.decode(self.average.encode(pictures)).float()
+            total += float(losses.absolute(pictures, output).sum())
+        return total / count
+
+    def _at_deadline(self, seconds: float) -> str:
         if self.deadline is None or self.phase == "remap" or not self.images_seen:
             return ""
         if seconds * self.images_total / self.images_seen <= _OVERRUN * self.deadline:

@@ -148,6 +148,10 @@ def package(
         str | None,
         typer.Option("--accept-leakage", metavar="REASON", help="Sign what the audit refuses; the card says why."),
     ] = None,
+    near_duplicates: Annotated[
+        str,
+        typer.Option("--near-duplicates", metavar="keep|remove", help="Train on all images of a work, or on one."),
+    ] = "keep",
     photos: Annotated[
         str | None,
         typer.Option("--photos", metavar="D", help="Public photos for the audit.", show_default="faces drawn here"),
@@ -213,6 +217,7 @@ def package(
         length = Budget.parse(budget or chosen.encapsulation.budget)
         data_class, wish = style_class(style_data, dataset), _wish(audit_form, accept_leakage, photos, threads)
         with_critic = _with_critic(critic, data_class)
+        require_choice("--near-duplicates", near_duplicates, ("keep", "remove"))
         target = out or Path(f"{_title(dataset)}.mdfy")
         _check_target(target, overwrite=overwrite)
         _require_data(dataset, data_root)
@@ -255,7 +260,8 @@ def package(
         task = Packaging(
             images=images, holdout=holdout, preset=chosen, budget=length, seed=seed, runtime=runtime,
             require=require, out=target, overwrite=overwrite, start=start, tensorboard=tensorboard,
-            keep_cache=keep_cache, critic=with_critic, audit=replace(wish, style_data=data_class),
+            keep_cache=keep_cache, critic=with_critic, copies=near_duplicates == "keep",
+            audit=replace(wish, style_data=data_class),
         )  # fmt: skip
         if dry_run:
             return _plan(console, task, measure(task), origin)

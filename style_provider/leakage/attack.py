@@ -5,6 +5,7 @@ a key over all that decides it. Raw scores stay there.
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -37,9 +38,10 @@ __all__ = ["AuditResult", "audit", "planned"]
 _NO_HOLDOUT = "no image was held out"
 _NONE_COMPLETED = "the budget is too short for it"
 _PLAN = "plan.json"
+_KEY = re.compile(r"[0-9a-f]{16}")
 _PROBED = 6
-_EMBEDDINGS = 6
-"""Times that a training image is embedded: itself, mirrored, and four light changes."""
+_EMBEDDINGS = 2
+"""Times that a training image is embedded in all spaces: itself and mirrored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +170,15 @@ def audit(material: Material, folder: Path, emit: Emit) -> AuditResult:
         near = _unpack(work.step("copies", material.strength.generated, lambda: _copies(material, work)))
         scores, best, places = _compare(material, work) if material.comparable else ({}, torch.empty(0), [])
     seconds = _spent(home, time.monotonic() - begin)
-    why = "" if material.comparable else _NO_HOLDOUT if not len(material.held) else ""
-    if material.comparable and not compared:
-        why = _NONE_COMPLETED
-    findings = (*copy_findings(near), *attack_findings(scores, why_not=why))
+    findings = (*copy_findings(near), *attack_findings(scores, why_not=_why_not(material)))
     return AuditResult(findings=findings, neighbours=near, completions=best, completed=tuple(places), seconds=seconds)
+
+
+def _why_not(material: Material) -> str:
+    """Say why images of both sides were not compared, where that is known beforehand."""
+    if not len(material.held):
+        return _NO_HOLDOUT
+    return _NONE_COMPLETED if material.comparable and not material.strength.compared else ""
 
 
 def _home(folder: Path, key: str) -> Path:
@@ -180,7 +186,7 @@ def _home(folder: Path, key: str) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     home = folder / key[:16]
     for old in folder.iterdir():
-        if old.is_dir() and old != home:
+        if _KEY.fullmatch(old.name) and old != home:
             shutil.rmtree(old)
     home.mkdir(mode=0o700, exist_ok=True)
     return home
@@ -203,6 +209,7 @@ def _copies(material: Material, work: _Work) -> dict[str, Tensor]:
 
 
 _TABLES = ("to_trained", "nearest", "to_held", "to_fellows", "floor")
+_KEPT = (*_TABLES, "tau")
 
 
 def _packed(near: Neighbours) -> dict[str, Tensor]:
@@ -212,12 +219,12 @@ def _packed(near: Neighbours) -> dict[str, Tensor]:
 
 
 def _unpack(tensors: Mapping[str, Tensor]) -> Neighbours:
-    names = [key.partition("/")[2] for key in tensors if key.startswith("tau/")]
-    order = sorted(names, key=("pixels", "LPIPS", "details", "faces").index)
+    names = {table: [key.partition("/")[2] for key in tensors if key.startswith(f"{table}/")] for table in _KEPT}
+    order = sorted(names["to_trained"], key=("pixels", "LPIPS", "details", "faces").index)
     tables: dict[str, Any] = {
         table: {name: tensors.get(f"{table}/{name}", torch.empty(0)) for name in order} for table in _TABLES
     }
-    tau = {name: float(tensors[f"tau/{name}"]) for name in order}
+    tau = {name: float(tensors[f"tau/{name}"]) for name in order if name in names["tau"]}
     return Neighbours(**tables, tau=tau, extracted=tensors.get("extracted", torch.empty(0, dtype=torch.long)))
 
 

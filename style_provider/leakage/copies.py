@@ -9,7 +9,7 @@ images, n rows of a code, W width, R resolution.
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -86,13 +86,14 @@ def _shifted(pictures: Tensor, y: int, x: int) -> Tensor:
 
 @torch.no_grad()
 def _thresholds(material: Material, vectors: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return tau by space: how far an image is from its own light changes, 95th percentile (P-75)."""
+    """Return tau in pixels and perception: how far an image is from its own light changes, 95th percentile (P-75)."""
+    spaces = replace(material.spaces, face=None)
     step, total = max(1, round(_SHIFT * material.trained.resolution)), len(material.trained)
-    found: dict[str, list[Tensor]] = {name: [] for name in material.spaces.names}
+    found: dict[str, list[Tensor]] = {name: [] for name in spaces.names}
     for part in chunks(total, 64):
         pictures = material.trained.batch(part)
         for y, x in ((-step, 0), (step, 0), (0, -step), (0, step)):
-            changed = material.spaces.embed(_jpeg(_shifted(pictures, y, x)))
+            changed = spaces.embed(_jpeg(_shifted(pictures, y, x)))
             for name, far in changed.items():
                 found[name].append((far - vectors[name][part]).norm(dim=1))
     return {name: float(torch.cat(values).quantile(_TAU)) for name, values in found.items()}
@@ -113,7 +114,7 @@ class Neighbours:
     floor: Mapping[str, Tensor]
     """Of each held-out image to the nearest training image, float32 [H]: real to real."""
     tau: Mapping[str, float]
-    """Below this distance a picture counts as the image itself (P-75)."""
+    """In pixels and perception: below this distance a picture counts as the image itself (P-75)."""
     extracted: Tensor
     """Training images that were drawn: within tau in pixels and in perception, int64, each once."""
 
@@ -138,7 +139,7 @@ def measure_copies(material: Material) -> Iterator[tuple[int, Neighbours | None]
     for part in chunks(material.strength.generated, _BATCH):
         vectors = material.spaces.embed(drawn(material, part))
         tables = {name: distances(vectors[name], trained[name]) for name in names}  # [B, T]
-        near = torch.stack([tables[name] <= tau[name] for name in names[:2]]).all(0)
+        near = torch.stack([tables[name] <= tau[name] for name in tau]).all(0)
         extracted |= {int(place) % count for place in near.any(0).nonzero()}
         for name, table in tables.items():
             best, which = table.min(1)

@@ -156,8 +156,7 @@ def _nearer(near: Neighbours, space: str) -> Finding:
 
 
 def _extracted(near: Neighbours) -> Finding:
-    spaces = list(near.tau)[:2]
-    limits = ", ".join(f"{near.tau[name]:.3f} in {name}" for name in spaces)
+    limits = ", ".join(f"{tau:.3f} in {name}" for name, tau in near.tau.items())
     drawn = len(next(iter(near.to_trained.values())))
     return Finding(name=EXTRACTED, value=float(len(near.extracted)), note=f"of {drawn} drawn pictures; tau {limits}")
 

@@ -39,13 +39,14 @@ _NEVER = float("inf")
 
 MITIGATIONS = (
     "leave the critic out (--critic no)",
-    "train for a shorter time (--budget)",
-    "remove near-duplicates from the folder",
+    "stop on the held-out gap (--set encapsulation.stop_gap=1.2) or earlier (--budget)",
+    "train on one image of each work (--near-duplicates remove)",
+    "shift and zoom a little (--set encapsulation.jitter=0.04)",
     "smaller networks (--set channel_base=1024)",
     "more images",
 )
 """What a provider can do, in the order to try (P-82)."""
-_LONGER = "measure for longer (--audit standard), hold out more images (--holdout), have LPIPS weights in TORCH_HOME"
+_LONGER = "measure for longer (--audit standard), hold out more images (--holdout)"
 
 
 class LeakageError(ModifyError):

@@ -2,7 +2,7 @@
 
 import torch
 
-from modify_fl.augment import Augmentation, augment, draw_augmentation, flip
+from modify_fl.augment import Augmentation, augment, draw_augmentation, flip, jitter
 from modify_fl.streams import generator
 
 
@@ -63,3 +63,20 @@ def test_flip_mirrors_about_half() -> None:
     mirrored = (flipped != pictures).flatten(1).any(1)
     assert 16 < mirrored.sum().item() < 48  # 8 standard deviations of a fair coin
     assert torch.equal(flipped[mirrored], pictures[mirrored].flip(-1))
+
+
+def test_jitter_moves_a_little_and_repeats_edges() -> None:
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert jitter(images, 0.0, torch.Generator().manual_seed(1)) is images
+    moved = jitter(images, 0.04, torch.Generator().manual_seed(1))
+    assert moved.shape == images.shape
+    assert images.min() - 1e-5 <= moved.min()
+    assert moved.max() <= images.max() + 1e-5
+    assert not torch.equal(moved, images)
+    assert torch.equal(moved, jitter(images, 0.04, torch.Generator().manual_seed(1)))
+    # A step at column 16 lies within 4 % of 32 pixels of its place, plus the zoom's share.
+    step = torch.zeros(8, 3, 32, 32)
+    step[..., 16:] = 1
+    assert jitter(step, 0.04, torch.Generator().manual_seed(2))[..., [0, 12, 20, 31]].round(
+        decimals=4
+    ).unique().tolist() == [0, 1]

@@ -9,6 +9,7 @@ import pytest
 from bundlekit import adapter_manifest, open_trusted, style_manifest
 
 from protocol.card import model_card
+from protocol.manifest import LeakageFigure, MemorisationAudit, privacy_statement
 
 
 def test_front_matter_is_what_hugging_face_reads() -> None:
@@ -75,6 +76,29 @@ def test_privacy_statement_comes_whole() -> None:
     # P-84; the escapes of Markdown touch no letter of it.
     manifest = style_manifest()
     assert manifest.privacy.statement in model_card(manifest).decode()
+
+
+def test_audit_is_told_whole() -> None:
+    """P-83: figures, what was not measured, looser limits and the reason stand in the card."""
+    manifest = style_manifest()
+    assert "- **leakage**: not measured" in model_card(manifest).decode()
+    audit = MemorisationAudit(
+        status="accepted", critic_shipped=False, date="2026-01-31", tool_version="modify-fl 0.1.0",
+        report="reports/leakage.json", methods=("inversion", "completion"), held_out="100 to 299",
+        figures=(LeakageFigure(name="copy rate", value=0.07, shown="7.0%"),), not_measured=("membership AUC: too few",),
+        loosened=("copy rate: refused above 0.1 instead of 0.05",), reason="all owners agreed",
+    )  # fmt: skip
+    told = privacy_statement("style-bundle", manifest.privacy.dp, audit)
+    privacy = replace(manifest.privacy, memorisation_audit=audit, statement=told)
+    card = model_card(replace(manifest, privacy=privacy)).decode()
+    for line in (
+        "**leakage**: accepted", "**copy rate**: 7.0%", "**critic in the bundle**: no",
+        "**accepted because**: all owners", "**attacks tried**: inversion; completion",
+        "**attacks not measured**: membership AUC: too few",
+        "**limits loosened**: copy rate: refused above 0.1",
+        "**audited**: 2026-01-31, modify-fl 0.1.0; 100 to 299 images",
+    ):  # fmt: skip
+        assert f"- {line}" in card
 
 
 def test_figures_carry_their_sample_count() -> None:

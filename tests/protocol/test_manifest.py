@@ -11,7 +11,15 @@ from bundlekit import adapter_manifest, open_trusted, style_manifest
 
 from protocol.canonical import Json
 from protocol.errors import MalformedBundleError, UnsupportedVersionError
-from protocol.manifest import DpMechanism, DpStatement, Federation, Manifest, privacy_statement
+from protocol.manifest import (
+    DpMechanism,
+    DpStatement,
+    Federation,
+    LeakageFigure,
+    Manifest,
+    MemorisationAudit,
+    privacy_statement,
+)
 
 APPLIED = DpStatement(
     applied=True,
@@ -174,3 +182,44 @@ def test_applied_dp_is_said_in_no_other_words() -> None:
     assert Manifest.from_bytes(replace(manifest, privacy=card).to_bytes()).privacy.dp == APPLIED
     with pytest.raises(MalformedBundleError, match="not the one of its DP fields"):
         replace(manifest, privacy=replace(card, statement=card.statement.replace("(8,", "(1,")))
+
+
+# Leakage (P-83, P-84) -------------------------------------------------------------
+
+AUDIT = MemorisationAudit(
+    status="warned", critic_shipped=True, date="2026-01-31", tool_version="modify-fl 0.1.0",
+    report="reports/leakage.json", methods=("inversion",), held_out="100 to 299",
+    figures=(LeakageFigure(name="copy rate", value=0.01, shown="1.0%"),), not_measured=(), loosened=(),
+)  # fmt: skip
+
+
+def test_statement_of_an_audited_bundle_is_that_of_its_figures() -> None:
+    manifest = style_manifest()
+    statement = privacy_statement("style-bundle", DpStatement(applied=False), AUDIT)
+    card = replace(manifest.privacy, memorisation_audit=AUDIT, statement=statement)
+    assert Manifest.from_bytes(replace(manifest, privacy=card).to_bytes()).privacy == card
+    better = statement.replace("copy rate 1.0%", "copy rate 0.0%")
+    with pytest.raises(MalformedBundleError, match="P-84"):
+        replace(manifest, privacy=replace(card, statement=better)).to_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"figures": None},
+        {"date": None},
+        {"status": "not measured"},
+        {"status": "accepted"},
+        {"reason": "because"},
+    ],
+)
+def test_audit_that_is_half_there_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(MalformedBundleError, match="P-83"):
+        replace(AUDIT, **changes)  # type: ignore[arg-type]
+
+
+def test_bundle_may_be_accepted_without_a_measurement_but_not_passed() -> None:
+    accepted = MemorisationAudit(status="accepted", critic_shipped=False, reason="a test")
+    assert "not measured" in privacy_statement("style-bundle", DpStatement(applied=False), accepted)
+    with pytest.raises(MalformedBundleError, match="P-83"):
+        MemorisationAudit(status="passed", critic_shipped=False)

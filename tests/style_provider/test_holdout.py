@@ -7,7 +7,7 @@ import torch
 
 from modify_fl.data import ImageSet, load_images
 from modify_fl.errors import ConfigError, DataError
-from style_provider.holdout import HoldoutNote, split, usual_count
+from style_provider.holdout import HoldoutNote, one_of_each, split, usual_count
 
 
 def drawn(count: int) -> ImageSet:
@@ -73,3 +73,11 @@ def test_note_that_is_missing_or_damaged_is_said(tmp_path: Path) -> None:
     (tmp_path / "holdout.json").write_text('{"trained": 3}')
     with pytest.raises(ConfigError, match="cannot read"):
         HoldoutNote.read(tmp_path)
+
+
+def test_one_image_of_each_work_is_kept() -> None:
+    """P-82; a work whose first image is held out keeps its first trained one."""
+    images = drawn(6)
+    twice = ImageSet.of(torch.cat([images.images, images.images[:3]]), [f"{i}.png" for i in range(9)])
+    assert one_of_each(twice, range(9)) == list(range(6))
+    assert one_of_each(twice, [3, 4, 6, 7]) == [3, 4, 6, 7]

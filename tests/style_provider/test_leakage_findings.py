@@ -78,7 +78,7 @@ def test_strongest_attack_is_the_membership_figure() -> None:
     assert found(findings, COMPLETION).measured
     assert (found(findings, MEMBERSHIP).value or 0) > 0.9
     assert "critic" in found(findings, MEMBERSHIP).note
-    assert (found(findings, MEMBERSHIP_TPR).value or 0) > 0.4
+    assert (found(findings, MEMBERSHIP_TPR).value or 0) > 0.25
     assert found(findings, "membership TPR at FPR 0.1 %").value is None  # it needs 1000
     control = found(findings, "control AUC, held-out against held-out")
     assert control.low is not None

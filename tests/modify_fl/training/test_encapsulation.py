@@ -15,6 +15,7 @@ from modify_fl.data import ImageSet, shuffled_indices
 from modify_fl.errors import ConfigError, InterruptedRunError
 from modify_fl.events import TrainingEvent
 from modify_fl.perceptual import PerceptualNets
+from modify_fl.training import stage1
 from modify_fl.training.encapsulation import Encapsulation, encapsulate
 from modify_fl.training.runtime import resolve
 from modify_fl.training.schedule import Schedule
@@ -281,3 +282,39 @@ def test_the_cut_moves_within_its_spread(
     assert {guests.cut(step) for step in range(20)} == {split}
     assert {replace(guests, spread=1).cut(step) for step in range(60)} == {split - 1, split, split + 1}
     assert {replace(guests, spread=9).cut(step) for step in range(200)} <= set(range(1, rows))
+
+
+def test_phase_a_ends_where_the_images_are_learnt_by_heart(
+    paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P-82: held-out images that no model could reconstruct end it at the first look; none, or no limit, never do."""
+    monkeypatch.setattr(stage1, "_GAP_STEPS", 2)
+    noise = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    unseen = ImageSet.of(noise, ["a", "b", "c"])
+    preset = tiny(stop_gap=1.05)
+    for images, limit, ends in (
+        (unseen, 1.05, True),
+        (unseen, 0.0, False),
+        (None, 1.05, False),
+        (paintings, 1.05, False),
+    ):
+        chosen = replace(preset, encapsulation=replace(preset.encapsulation, stop_gap=limit))
+        schedule = Schedule.plan(chosen.encapsulation, 20 * chosen.encapsulation.batch)
+        trainer = Encapsulation(
+            paintings, preset=chosen, schedule=schedule, seed=5, compute=resolve(RUNTIME), nets=no_nets, unseen=images
+        )
+        trainer.step()
+        assert trainer.at_pace(0.0) == ""  # looked at every second step
+        trainer.step()
+        assert ("worse reconstructed" in trainer.at_pace(0.0)) is ends
+        assert (trainer.phase == "remap") is ends
+
+
+def test_jitter_changes_what_is_learnt_and_nothing_else(
+    tmp_path: Path, paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets
+) -> None:
+    plain, moved = (
+        _run(tmp_path / str(amount), paintings, tiny(jitter=amount), no_nets, budget="2steps") for amount in (0.0, 0.04)
+    )
+    assert plain.summary == replace(moved.summary, seconds=plain.summary.seconds)
+    assert not equal_states(plain.model, moved.model)

@@ -1,0 +1,100 @@
+"""What is said of leakage in README and docs is what the code does and the card says (P-4, P-79, P-82, P-84)."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from protocol.manifest import DpStatement, LeakageFigure, MemorisationAudit, privacy_statement
+from style_provider.cli.package import _with_critic
+from style_provider.leakage.findings import HEADLINES
+from style_provider.leakage.limits import LIMITS, MITIGATIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = (ROOT / "docs" / "leakage.md").read_text(encoding="utf-8")
+NO_DP = DpStatement(applied=False)
+
+
+def audited(**changes: object) -> MemorisationAudit:
+    fields: dict[str, object] = {
+        "status": "passed", "critic_shipped": False, "date": "2026-01-31", "tool_version": "modify-fl 0.1.0",
+        "report": "reports/leakage.json", "methods": ("inversion",), "held_out": "100 to 299",
+        "figures": (LeakageFigure(name="copy rate", value=0.01, shown="1.0%"),), "not_measured": (), "loosened": (),
+    }  # fmt: skip
+    return MemorisationAudit(**(fields | changes))  # type: ignore[arg-type]
+
+
+def words(text: str) -> str:
+    return " ".join(text.replace("**", "").split())
+
+
+def _number(cell: str) -> float:
+    if cell == "never":
+        return float("inf")
+    return float(cell.removesuffix(" %")) / 100 if cell.endswith("%") else float(cell)
+
+
+def test_limits_of_the_docs_are_those_in_force() -> None:
+    table = DOCS.split("## Limits")[1].split("##")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
+    ]
+    written = {row[0]: tuple(map(_number, row[1:])) for row in rows[2:] if not row[0].startswith("not measured")}
+    names = {name.removeprefix("membership ") if "TPR" in name else name: name for name in LIMITS}
+    assert {names[name]: values for name, values in written.items()} == {
+        name: (limit.warn, limit.confidential, limit.licensed) for name, limit in LIMITS.items()
+    }
+    assert rows[-1] == ["not measured, or too weak", "warned", "refused", "warned"]
+
+
+def test_attacks_of_the_docs_are_the_figures_of_the_card() -> None:
+    for name in HEADLINES:
+        assert f"| {name.removeprefix('membership ') if 'TPR' in name else name} |" in DOCS
+
+
+def test_mitigations_stand_in_one_order() -> None:
+    advice = DOCS.split("What to do about a refusal")[1]
+    options = [match for words in MITIGATIONS for match in re.findall(r"\((--\S+(?: \S+)?)", words)]
+    places = [advice.index(option.split(" or ")[0].rstrip(")")) for option in options]
+    assert places == sorted(places)
+    assert len(options) >= 5
+
+
+def test_readme_claims_no_more_than_the_card() -> None:
+    """The card says attacks, not a bound, and so does who points to it; nobody says that images are safe (P-4)."""
+    statement = privacy_statement("style-bundle", NO_DP, audited())
+    sentence = "attacks that were tried, not a bound"
+    assert sentence in statement
+    assert sentence in words(README)
+    assert sentence in words(DOCS)
+    assert "can contain recognisable traces" in statement
+    assert "can contain recognisable traces" in words(README)
+    for text in (README, DOCS):
+        assert not re.search(
+            r"cannot be (recovered|reconstructed|extracted)|no leakage|leak(s)? nothing", text, re.IGNORECASE
+        )
+
+
+def test_who_holds_the_critic_is_what_package_does() -> None:
+    assert "unless the bundle leaves it out: `--critic no`, as for confidential pictures" in README
+    assert not _with_critic(None, "confidential")
+    assert _with_critic(None, "licensed")
+    assert _with_critic(None, "public")
+    assert _with_critic("yes", "confidential")
+    for shipped, said in ((True, "The critic is in the bundle."), (False, "The critic is not in the bundle.")):
+        assert said in privacy_statement("style-bundle", NO_DP, audited(critic_shipped=shipped))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "said"),
+    [
+        ("passed", None, "Within the provider's limits."),
+        ("warned", None, "Within, with warnings, the provider's limits."),
+        ("accepted", "agreed", "Above the provider's limits, handed out for this reason: agreed"),
+    ],
+)
+def test_statement_says_the_verdict(status: str, reason: str | None, said: str) -> None:
+    statement = privacy_statement("style-bundle", NO_DP, audited(status=status, reason=reason))
+    assert statement.endswith(said)
+    assert "Measured on 2026-01-31: copy rate 1.0%." in statement
