@@ -182,7 +182,10 @@ class Painter:
         """The network that scores likeness; no training used it."""
         found = PerceptualNets.find(identity="casia-webface").face
         if found is None:
-            raise MissingWeightsError("likeness cannot be scored without a face network", fix="run content-client weights fetch, or leave out --scores")
+            raise MissingWeightsError(
+                "likeness cannot be scored without a face network",
+                fix="run content-client weights fetch, or leave out --scores",
+            )
         return found
 
     def run(self, job: Job, *, fresh: bool) -> Mapping[str, object]:
