@@ -18,7 +18,17 @@ from torch import Tensor
 from modify_fl.errors import ShapeError
 from modify_fl.metrics.figures import Estimate, unavailable
 
-__all__ = ["WEAK", "Separation", "Strongest", "auc", "chance_half_width", "hit_rate", "separation", "strongest"]
+__all__ = [
+    "WEAK",
+    "Separation",
+    "Strongest",
+    "auc",
+    "chance_half_width",
+    "hit_rate",
+    "separation",
+    "share_interval",
+    "strongest",
+]
 
 WEAK = 0.1
 """Half-width of the interval of an AUC above which nothing can be told (P-78)."""
@@ -143,9 +153,15 @@ def hit_rate(members: Tensor, others: Tensor, false_positives: float) -> Estimat
     threshold = others.double().sort(descending=True).values[allowed]
     # Above it are as many others as allowed, or fewer where scores are tied: the rate is kept, never exceeded.
     count, total = int((members.double() > threshold).sum()), len(members)
+    low, high = share_interval(count, total)
+    return Estimate(value=count / total, low=low, high=high)
+
+
+def share_interval(count: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of Clopper and Pearson for ``count`` of ``total``."""
     low = float(beta.ppf(_TAIL / 2, count, total - count + 1)) if count else 0.0
     high = float(beta.ppf(1 - _TAIL / 2, count + 1, total - count)) if count < total else 1.0
-    return Estimate(value=count / total, low=low, high=high)
+    return low, high
 
 
 def strongest(scores: Mapping[str, tuple[Tensor, Tensor]]) -> Strongest | None:

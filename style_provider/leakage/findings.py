@@ -1,14 +1,14 @@
 """Figures of an audit: names, values, intervals, and what was not measured (P-74 to P-78)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from scipy.stats import beta
 from torch import Tensor
 
 from modify_fl.metrics.figures import Estimate
-from modify_fl.metrics.separation import Separation, Strongest, hit_rate, separation, strongest
+from modify_fl.metrics.separation import Separation, Strongest, hit_rate, separation, share_interval, strongest
 from style_provider.leakage.copies import Neighbours
 from style_provider.leakage.material import ENOUGH
 
@@ -27,6 +27,8 @@ HEADLINES = (COPY_RATE, THREE_SAMPLE, EXTRACTED, COMPLETION, MEMBERSHIP, MEMBERS
 """The figures that have limits (P-79), in the order of the card."""
 
 _PERCENTILE = 0.01
+_CHANCE = 0.05
+"""Copy rate that chance alone may reach before so few held-out images count as too weak; 59 of them stay below."""
 _RATES = ((0.1, "10 %"), (0.01, "1 %"), (0.001, "0.1 %"))
 _FEW = f"fewer than {ENOUGH} images on one side"
 
@@ -128,12 +130,14 @@ def _copy_rate(near: Neighbours, space: str) -> Finding:
         return Finding.missing(name, f"the floor needs {ENOUGH} held-out images")
     place = max(1, round(_PERCENTILE * len(floor)))  # the k-th smallest of H
     threshold = floor.sort().values[place - 1]
-    share = float((near.to_trained[space] < threshold).double().mean())
+    drawn = near.to_trained[space]
+    count, total = int((drawn < threshold).sum()), len(drawn)
     # A place in a random order: what chance alone gives in nineteen of twenty audits.
     usual = float(beta.ppf(0.95, place, len(floor) + 1 - place))
+    low, high = share_interval(count, total)
     return Finding(
-        name=name, value=share,
-        note=f"{len(near.to_trained[space])} drawn, {len(floor)} held-out images; chance gives up to {usual:.1%}",
+        name=name, value=count / total, low=low, high=high, weak=usual > _CHANCE and low <= usual,
+        note=f"{total} drawn, {len(floor)} held-out images; chance gives up to {usual:.1%}",
     )  # fmt: skip
 
 
@@ -142,7 +146,9 @@ def _three_sample(near: Neighbours, space: str) -> Finding:
     name, floor = f"{THREE_SAMPLE}, {space}", near.floor[space]
     if len(floor) < ENOUGH:
         return Finding.missing(name, f"the floor needs {ENOUGH} held-out images")
-    return Finding.of_separation(name, separation(-near.to_trained[space], -floor))
+    apart = separation(-near.to_trained[space], -floor)
+    # Pictures that are clearly farther than new images are no copies, however few images say so.
+    return replace(Finding.of_separation(name, apart), weak=apart.weak and apart.high >= 0.5)
 
 
 def _nearer(near: Neighbours, space: str) -> Finding:
@@ -152,7 +158,7 @@ def _nearer(near: Neighbours, space: str) -> Finding:
         return Finding.missing(name, f"it needs {ENOUGH} held-out images")
     own = near.to_fellows[space]
     share = float((own < others).double().mean() + (own == others).double().mean() / 2)
-    return Finding(name=name, value=share, note="as many of each; 0.5 is no difference")
+    return Finding(name=name, value=share, note="as many of each, one draw; 0.5 is no difference")
 
 
 def _extracted(near: Neighbours) -> Finding:
@@ -205,7 +211,7 @@ def _control(scores: Scores, best: Strongest) -> Finding:
     found = separation(others[::2], others[1::2])
     wrong = "" if found.low <= 0.5 <= found.high else "the interval misses 0.5: do not trust this audit"
     control = Finding.of_separation("control AUC, held-out against held-out", found, wrong)
-    return Finding(**{**control.as_json(), "weak": False})
+    return replace(control, weak=False)
 
 
 def closest(near: Neighbours, space: str, count: int) -> Sequence[int]:

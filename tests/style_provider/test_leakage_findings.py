@@ -62,6 +62,24 @@ def test_pictures_nearer_than_new_images_are_copies() -> None:
     assert found(findings, "nearer to training images, pixels").value == 1
 
 
+def test_copy_rate_that_chance_reaches_is_too_weak() -> None:
+    """The least of 15 distances is no percentile: chance alone gives up to 18 %, and 3 of 30 say nothing."""
+    floor, few = torch.linspace(1, 2, 15), torch.cat([torch.full((3,), 0.5), torch.full((27,), 1.5)])
+    rate = found(copy_findings(neighbours(few, floor)), COPY_RATE)
+    assert rate.value == pytest.approx(0.1)
+    assert rate.weak
+    assert "18.1%" in rate.note
+    all_of_them = found(copy_findings(neighbours(torch.full((30,), 0.5), floor)), COPY_RATE)
+    assert not all_of_them.weak  # that is no chance
+    assert not found(copy_findings(neighbours(few, torch.linspace(1, 2, 59))), COPY_RATE).weak
+
+
+def test_pictures_far_from_everything_are_no_copies_however_few_images_there_are() -> None:
+    floor = torch.linspace(1, 2, 15)
+    assert found(copy_findings(neighbours(torch.linspace(3, 4, 30), floor)), THREE_SAMPLE).measured
+    assert not found(copy_findings(neighbours(torch.linspace(1, 2, 30), floor)), THREE_SAMPLE).measured
+
+
 def test_too_few_held_out_images_give_no_floor() -> None:
     findings = copy_findings(neighbours(torch.ones(10), torch.ones(9)))
     assert [found(findings, name).value for name in (COPY_RATE, THREE_SAMPLE)] == [None, None]
