@@ -196,6 +196,13 @@ def test_options_are_checked_before_training(words: tuple[str, str], studio: Pat
 # Controls (P-78) ------------------------------------------------------------------
 
 
+def test_held_out_images_against_each_other_are_chance(home: tuple[Path, Result]) -> None:
+    """Negative control, made in every audit: the interval contains 0.5."""
+    told = {f["name"]: f for f in home[1].json["result"]["leakage"]["findings"]}
+    control = told["control AUC, held-out against held-out"]
+    assert control["low"] <= 0.5 <= control["high"]
+
+
 @pytest.mark.slow
 def test_bundle_that_knows_fifty_images_by_heart_is_refused(studio: Path, tmp_path: Path) -> None:
     """Positive control: 50 drawn images, 110 held out, trained until it repeats them."""
