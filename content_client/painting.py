@@ -41,8 +41,8 @@ from protocol.trust import TrustStore
 __all__ = ["Options", "Painter", "load_style"]
 
 _BATCH = 16  # faces painted together
-_PIXELS = 32_000_000  # of the photos held for that
-_AHEAD = 2  # photos decoded while others are painted
+_PIXELS = 64_000_000  # of the photos that are held at a time
+_AHEAD = 4  # photos decoded while others are painted
 _BEHIND = 16  # photos waiting to be written
 _NAMED = 10
 
@@ -242,12 +242,13 @@ class Painter:
 
     def _written(self, job: Job, rows: Tensor, done: set[int], stop: StopRequest) -> Iterator[Written]:
         """Yield the record of every photo that is not done, once its pictures are on disk."""
-        with ThreadPoolExecutor(2) as pool:
+        # Two pools: a photo to be read must not queue behind pictures that wait for the disk.
+        with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(2) as writers:
             behind = _Behind()
-            for batch in self._batches(job, done, stop, pool, behind):
+            for batch in self._batches(job, done, stop, readers, behind):
                 yield from ((index, found) for index, found in batch if isinstance(found, Record))
                 for painted in self._paint([(i, p) for i, p in batch if isinstance(p, ReadPhoto)], rows):
-                    behind.add(pool.submit(self._write, job, painted), painted.photo.pixels)
+                    behind.add(writers.submit(self._write, job, painted), painted.photo.pixels)
                     del painted  # the last reference to a large photo must not wait for the next one
                 batch.clear()
                 yield from behind.finished()
