@@ -109,7 +109,7 @@ class _Read:
 
     index: int
     pixels: int
-    picture: Future[Picture]
+    picture: Future[Picture | ReadPhoto]
 
 
 def _bytes(photo: Photo) -> bytes | DataError | OSError:
@@ -259,17 +259,21 @@ class Painter:
     ) -> Iterator[list[tuple[int, ReadPhoto | Record]]]:
         """Yield photos with their faces, as many as are painted together; a record for what cannot be used."""
         left = deque(index for index in range(len(job.photos)) if index not in done)
+        files: deque[tuple[int, Future[bytes | DataError | OSError]]] = deque()
         ahead: deque[_Read] = deque()
         batch: list[tuple[int, ReadPhoto | Record]] = []
         faces = pixels = 0
-        while (left or ahead) and not stop.requested:
-            while left and len(ahead) < _AHEAD:
-                data = _bytes(job.photos[left[0]])
+        while (left or files or ahead) and not stop.requested:
+            while left and len(files) < _AHEAD:
+                index = left.popleft()
+                files.append((index, pool.submit(_bytes, job.photos[index])))
+            while files and len(ahead) < _AHEAD:
+                index, data = files[0][0], files[0][1].result()
                 own = count_pixels(data) if isinstance(data, bytes) else 0
                 behind.wait(_PIXELS - own - pixels)
                 if ahead and own + pixels + sum(read.pixels for read in ahead) > _PIXELS:
                     break
-                index = left.popleft()
+                files.popleft()
                 ahead.append(_Read(index, own, pool.submit(self._decode, job.photos[index], data)))
             read = ahead.popleft()
             found = self._find(job.photos[read.index].name, read.picture)
@@ -284,14 +288,17 @@ class Painter:
                 self.console.note(f"{index + 1} of {len(job.photos)} photos")
         yield batch
 
-    def _decode(self, photo: Photo, data: bytes | DataError | OSError) -> Picture:
+    def _decode(self, photo: Photo, data: bytes | DataError | OSError) -> Picture | ReadPhoto:
+        """Decode a photo, and cut it where no face is to be found: what the main thread need not do."""
         if not isinstance(data, bytes):
             raise data
-        return read_picture(data, name=photo.name, metadata=self.options.keep_metadata)
+        picture = read_picture(data, name=photo.name, metadata=self.options.keep_metadata)
+        return picture if self.reader.align else self.reader.find(picture, name=photo.name)
 
-    def _find(self, name: str, picture: "Future[Picture]") -> ReadPhoto | Record:
+    def _find(self, name: str, decoded: "Future[Picture | ReadPhoto]") -> ReadPhoto | Record:
         try:
-            photo = self.reader.find(picture.result(), name=name)
+            found = decoded.result()
+            photo = found if isinstance(found, ReadPhoto) else self.reader.find(found, name=name)
         except (DataError, OSError) as error:
             reason = getattr(error, "why", "") or str(error)
             self.console.warn(f"{name} left out: {reason}")
