@@ -23,7 +23,7 @@ from modify_fl.faces.decode import Picture, fit_square, read_picture, save_png
 from modify_fl.faces.detect import SMALLEST, Face, FaceDetector, choose
 from modify_fl.faces.paste import Patch, paste
 from modify_fl.perceptual import PerceptualNets
-from modify_fl.styles import StyleChoice
+from modify_fl.styles import StyleChoice, from_pixels
 
 __all__ = ["PhotoReader", "PhotoSource", "ReadPhoto", "Stylized", "as_picture", "faces_of", "similarity"]
 
@@ -194,7 +194,7 @@ class Stylized:
 def faces_of(photos: Iterable[ReadPhoto]) -> Tensor:
     """Return all faces of some photos as one batch, float32 [B, 3, R, R] in [-1, 1]."""
     crops = np.concatenate([photo.crops for photo in photos])  # [B, R, R, 3]
-    return torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return from_pixels(crops)
 
 
 @torch.no_grad()
@@ -206,8 +206,7 @@ def similarity(net: torch.nn.Module, faces: Pixels, painted: Pixels) -> tuple[fl
         faces: uint8 [B, R, R, 3].
         painted: Same shape.
     """
-    both = [torch.from_numpy(p).permute(0, 3, 1, 2).float().div(127.5).sub(1) for p in (faces, painted)]
-    near, far = (net(pictures) for pictures in both)
+    near, far = (net(from_pixels(pixels)) for pixels in (faces, painted))
     return tuple((near * far).sum(1).tolist())
 
 

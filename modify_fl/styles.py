@@ -32,6 +32,7 @@ __all__ = [
     "between",
     "draw_noise",
     "draw_rows",
+    "from_pixels",
     "seeded",
 ]
 
@@ -190,8 +191,7 @@ class Reference(StyleChoice):
     @torch.no_grad()
     def rows(self, model: StyleModel, truncation: float = 1.0) -> Tensor:
         """See ``StyleChoice``; encoded by the style's own E, not by an adapted one."""
-        pixels = fit_square(self.face, model.resolution)
-        picture = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div(127.5).sub(1)  # [1, 3, R, R]
+        picture = from_pixels(fit_square(self.face, model.resolution)[None])  # [1, 3, R, R]
         rows = model.encode(picture)[:, model.split :]
         return truncate(rows, model.remapping.offset, truncation)
 
@@ -211,6 +211,11 @@ def draw_rows(model: StyleModel, seed: int, truncation: float = 1.0) -> Tensor:
 def draw_noise(model: StyleModel, seed: int) -> Tensor:
     """Return z of the style number ``seed``, float32 [1, Z], standard normal."""
     return torch.randn(1, model.remapping.z_dim, generator=generator(seed, "style"))
+
+
+def from_pixels(pixels: NDArray[np.uint8]) -> Tensor:
+    """Turn pixels, uint8 [B, R, R, 3], into pictures of the network, float32 [B, 3, R, R] in [-1, 1] (M-1)."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def seeded(seeds: Sequence[int]) -> tuple[Seeded, ...]:
