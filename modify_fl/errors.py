@@ -12,6 +12,9 @@
         ├── MissingWeightsError exit 12 a pretrained network that was demanded is not there
         ├── PrivacyBudgetError exit 11  the privacy budget, its ledger or the preflight says no
         ├── TrainingDivergedError exit 1  training became unstable (M-53)
+        ├── FederationPolicyError exit 6  a site's policy does not allow it (F-12)
+        ├── FederationSetupError exit 12  the parts of a federation cannot start or reach each other
+        ├── FederationError    exit 14  a federated run failed (F-26)
         └── InterruptedRunError exit 130 stopped by a signal; a checkpoint was saved (U-48)
 
 Every class owns its exit code (U-43) and a hint that is used where the raiser
@@ -23,6 +26,9 @@ from protocol.errors import Error
 __all__ = [
     "ConfigError",
     "DataError",
+    "FederationError",
+    "FederationPolicyError",
+    "FederationSetupError",
     "InterruptedRunError",
     "MemoryShortError",
     "MissingPackageError",
@@ -104,6 +110,30 @@ class TrainingDivergedError(ModifyError):
     code = "E_DIVERGED"
     exit_code = 1
     hint = "double gamma or halve the learning rate"
+
+
+class FederationPolicyError(ModifyError):
+    """A site's policy does not allow what a coordinator asks for (F-12)."""
+
+    code = "E_FED_POLICY"
+    exit_code = 6
+    hint = "change policy.json only if you agree to what is asked for"
+
+
+class FederationSetupError(ModifyError):
+    """The parts of a federation cannot be started, or do not reach or accept each other (F-3, F-26)."""
+
+    code = "E_FED_SETUP"
+    exit_code = 12
+    hint = "read the log that is named"
+
+
+class FederationError(ModifyError):
+    """A federated run did not end as completed (F-26)."""
+
+    code = "E_FEDERATION"
+    exit_code = 14
+    hint = "run style-provider federate serve with --resume to go on after the last checkpoint"
 
 
 class InterruptedRunError(ModifyError):
