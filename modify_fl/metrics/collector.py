@@ -6,7 +6,7 @@ picture: about 8 kB for each picture that was measured.
 Legend of shapes: B photos of one batch, P photos, S pictures of each, R resolution.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,6 +95,24 @@ class Collector:
     def embeddings(self) -> Tensor | None:
         """Unit embeddings of faces, float32 [P, S, d]; none without the network."""
         return torch.cat(self._embeddings) if self._embeddings else None
+
+    def part(self, photos: Sequence[int]) -> "Collector":
+        """Return what was measured of some photos alone, such as those of one site.
+
+        Args:
+            photos: Their positions in the order they were added.
+        """
+        chosen = list(photos)
+        features, embeddings = self.features, self.embeddings
+        kept = Collector(instruments=self.instruments, seeds=self.seeds, resolution=self.resolution)
+        kept._photos, kept._each = len(chosen), self._each
+        if features is not None:
+            kept._features = [features.reshape(self._photos, self._each, -1)[chosen].flatten(0, 1)]
+        if embeddings is not None:
+            kept._embeddings = [embeddings[chosen]]
+        if self._diversity:
+            kept._diversity = [self._diversity[index] for index in chosen]
+        return kept
 
     def distances(self, reference: Tensor | None, *, seed: int) -> dict[str, Measurement]:
         """Return KID and FID to a set of features (M-44).

@@ -151,6 +151,23 @@ def test_collector_measures_photo_by_photo(instruments: Instruments) -> None:
         styled.add(pictures[:, :1])
 
 
+def test_part_of_a_collector_is_what_those_photos_alone_would_give(instruments: Instruments) -> None:
+    photos = faces(5)
+    pictures = np.stack([photos, photos[:, :, ::-1]], axis=1)
+    whole, alone = (Collector(instruments=instruments, seeds=(0, 1)) for _ in range(2))
+    whole.add(pictures)
+    alone.add(pictures[[1, 3]])
+    part = whole.part([1, 3])
+    assert part.features is not None
+    assert part.embeddings is not None
+    torch.testing.assert_close(part.features, alone.features, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(part.embeddings, alone.embeddings, rtol=1e-4, atol=1e-4)
+    assert part.diversity(seed=0)["lpips_diversity"].value == pytest.approx(
+        alone.diversity(seed=0)["lpips_diversity"].value, rel=1e-4
+    )
+    assert part.diversity(seed=0)["lpips_diversity"].n == 4
+
+
 def test_diversity_is_the_mean_over_pairs(shared_weights: Path) -> None:
     lpips = PerceptualNets.find(shared_weights).lpips
     assert lpips is not None
