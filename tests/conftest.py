@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from modify_fl.federated.environment import set_environment
+
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _SHARED = _CHECKOUT.parent / "shared"
 _ENVIRONMENT = dict(os.environ)  # as given by the user, before any test isolates itself
 _USERS = ("MODIFY_DATA", "MODIFY_PHOTOS", "MDFY_PASSPHRASE", "TORCH_HOME", "SOURCE_DATE_EPOCH")
 for _name in _USERS:  # at once, since some fixtures are made once for all tests
     os.environ.pop(_name, None)
+set_environment()  # before any test imports Flower (F-4)
 
 
 def _folder(variables: tuple[str, ...], default: Path, what: str) -> Path:

@@ -1,0 +1,153 @@
+"""Everything of Flower that this project uses, imported here and nowhere else (F-1, F-2).
+
+Only the Message API is public; the rest of the list below is private to Flower or
+kept by it for old programs, and may change with any release. ``check`` compares
+version, names and parameters before a command starts (F-3).
+"""
+
+import inspect
+import logging
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+
+from modify_fl.errors import FederationSetupError
+from modify_fl.federated.environment import missing_from_environment
+
+if _missing := missing_from_environment():
+    raise ImportError(f"Flower is imported only with {', '.join(_missing)} set: call set_environment() first (F-4)")
+
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.clientapp import ClientApp
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Result, Strategy
+from flwr.supercore import telemetry
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = [
+    "FLOWER_VERSIONS",
+    "Array",
+    "ArrayRecord",
+    "ClientApp",
+    "ConfigRecord",
+    "Context",
+    "Error",
+    "Grid",
+    "Message",
+    "MessageType",
+    "MetricRecord",
+    "ProtoMessage",
+    "RecordDict",
+    "Result",
+    "Run",
+    "ServerApp",
+    "Strategy",
+    "TaskIdentity",
+    "build_fab",
+    "check",
+    "message_from_proto",
+    "message_to_proto",
+    "quiet",
+]
+
+FLOWER_VERSIONS = ">=1.41,<1.42"
+"""Versions that were read and tested (F-1)."""
+
+if telemetry.FLWR_TELEMETRY_ENABLED != "0":  # somebody imported it before the environment was set
+    raise ImportError("Flower was imported before its telemetry was switched off: call set_environment() first (F-4)")
+
+# Module, name, parameters; where a name is a class, those that make one.
+_USED: tuple[tuple[str, str, str], ...] = (
+    ("flwr.app", "Message", "args dst_node_id message_type content error ttl group_id dst_task_id reply_to metadata"),
+    ("flwr.app", "Error", "code reason"),
+    ("flwr.app", "Context", "run_id node_id node_config state run_config series_id"),
+    ("flwr.cli.build", "build_fab_from_disk", "app"),
+    ("flwr.client.mod", "secaggplus_mod", "msg ctxt call_next"),
+    ("flwr.clientapp", "ClientApp", "client_fn mods"),
+    ("flwr.common.serde", "message_from_proto", "message_proto"),
+    ("flwr.common.serde", "message_to_proto", "message"),
+    ("flwr.common.serde", "recorddict_from_proto", "recorddict_proto"),
+    ("flwr.common.serde", "recorddict_to_proto", "recorddict"),
+    ("flwr.compat.common.recorddict_compat", "fitres_to_recorddict", "fitres keep_input"),
+    ("flwr.compat.common.recorddict_compat", "recorddict_to_fitins", "recorddict keep_input"),
+    ("flwr.server", "LegacyContext", "context config strategy client_manager"),
+    ("flwr.server.workflow", "DefaultWorkflow", "fit_workflow evaluate_workflow"),
+    (
+        "flwr.server.workflow", "SecAggPlusWorkflow",
+        "num_shares reconstruction_threshold max_weight clipping_range quantization_range modulus_range timeout",
+    ),
+    (
+        "flwr.serverapp.strategy", "Strategy.start",
+        "self grid initial_arrays num_rounds timeout train_config evaluate_config evaluate_fn",
+    ),
+    ("flwr.serverapp", "Grid.send_and_receive", "self messages timeout"),
+    ("flwr.serverapp", "Grid.get_node_ids", "self"),
+    ("flwr.supercore.task_identity", "TaskIdentity", ""),
+    ("flwr.supernode.cli.flwr_clientapp", "flwr_clientapp", ""),
+    ("flwr.supernode.runtime.run_clientapp", "get_load_client_app_fn", "default_app_ref app_path multi_app"),
+    ("flwr.supernode.runtime.run_clientapp", "get_project_dir", "fab_id fab_version fab_hash"),
+    ("flwr.supernode.runtime.run_clientapp", "install_from_fab", "fab_file install_dir skip_prompt"),
+    (
+        "flwr.supernode.runtime.run_clientapp", "run_clientapp",
+        "runtime_api_address token insecure certificates parent_pid runtime_dependency_install",
+    ),
+)  # fmt: skip
+
+
+def check() -> None:
+    """Refuse to go on with a Flower that is not the one this package was written for (F-3).
+
+    Raises:
+        FederationSetupError: Another version, or a name is gone, or has other parameters (exit 12).
+    """
+    found = version("flwr")
+    if found not in SpecifierSet(FLOWER_VERSIONS):
+        raise _drift(f"version {found} is installed, {FLOWER_VERSIONS} is needed")
+    for module, name, parameters in _USED:
+        if (got := _parameters(module, name)) != parameters:
+            raise _drift(f"{module}.{name} takes ({got}), expected ({parameters})")
+
+
+def _parameters(module: str, name: str) -> str:
+    try:
+        found: Any = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise _drift(f"{module}.{name} is gone") from error
+    return " ".join(inspect.signature(found).parameters)
+
+
+def _drift(why: str) -> FederationSetupError:
+    return FederationSetupError(
+        "Flower is not the version that this package was written for", why=why,
+        fix=f'pip install "flwr{FLOWER_VERSIONS}"',
+    )  # fmt: skip
+
+
+def build_fab(folder: Path) -> bytes:
+    """Return the archive of the Flower app in ``folder`` as ``flwr build`` writes it (F-7)."""
+    from flwr.cli.build import build_fab_from_disk  # noqa: PLC0415 - brings in Flower's command line
+
+    return build_fab_from_disk(folder)
+
+
+def quiet(level: int = logging.ERROR) -> None:
+    """Let Flower's own log speak from ``level`` on; what matters is told by this package."""
+    logging.getLogger("flwr").setLevel(level)
