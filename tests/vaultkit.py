@@ -4,7 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-from modify_fl.privacy.ledger import Vault, VaultState
+import pytest
+
+from modify_fl.errors import PrivacyBudgetError
+from modify_fl.privacy.ledger import Vault, VaultState, read_vault
 from modify_fl.privacy.settings import DpSettings
 
 BUNDLE = "ab" * 32
@@ -44,6 +47,21 @@ def run_until_killed(photos: Path, released: Path) -> None:
             for _ in range(receipt.steps):
                 log.write(b"u")
                 os.fsync(log.fileno())
+
+
+def ledger_file(state: VaultState) -> Path:
+    return state.place.folder / "ledger.jsonl"
+
+
+def refused(photos: Path) -> PrivacyBudgetError:
+    """Whatever is tried on these photos is refused with exit code 11, and nothing is charged."""
+    with pytest.raises(PrivacyBudgetError) as caught:
+        read_vault(photos)
+    with pytest.raises(PrivacyBudgetError), Vault.open(photos) as vault:
+        charge(vault, 1)
+    assert caught.value.exit_code == 11
+    assert "\n" not in caught.value.what
+    return caught.value
 
 
 if __name__ == "__main__":
