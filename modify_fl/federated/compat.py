@@ -7,6 +7,7 @@ version, names and parameters before a command starts (F-3).
 
 import inspect
 import logging
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from packaging.specifiers import SpecifierSet
 
 from modify_fl.errors import FederationSetupError
 from modify_fl.federated.environment import missing_from_environment
+from modify_fl.federated.gate import Gate
 
 if _missing := missing_from_environment():
     raise ImportError(f"Flower is imported only with {', '.join(_missing)} set: call set_environment() first (F-4)")
@@ -32,6 +34,7 @@ from flwr.app import (
     RecordDict,
 )
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.serverapp import Grid, ServerApp
@@ -41,6 +44,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 __all__ = [
+    "APP_FAILED",
     "FLOWER_VERSIONS",
     "Array",
     "ArrayRecord",
@@ -61,11 +65,15 @@ __all__ = [
     "TaskIdentity",
     "build_fab",
     "check",
+    "guard_clientapp",
+    "guard_superlink",
     "message_from_proto",
     "message_to_proto",
     "quiet",
 ]
 
+APP_FAILED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+"""Code of an answer that says why there is none."""
 FLOWER_VERSIONS = ">=1.41,<1.42"
 """Versions that were read and tested (F-1)."""
 
@@ -98,7 +106,23 @@ _USED: tuple[tuple[str, str, str], ...] = (
     ),
     ("flwr.serverapp", "Grid.send_and_receive", "self messages timeout"),
     ("flwr.serverapp", "Grid.get_node_ids", "self"),
+    ("flwr.supercore.app_utils", "start_parent_process_monitor", "parent_pid"),
+    ("flwr.supercore.cli.flower_superexec", "flower_superexec", ""),
+    ("flwr.supercore.control", "ControlHttpClient.ListNodes", "self request"),
+    ("flwr.supercore.control", "ControlHttpClient.ListRuns", "self request"),
+    ("flwr.supercore.control", "ControlHttpClient.RegisterNode", "self request"),
+    ("flwr.supercore.control", "ControlHttpClient.StartRun", "self request"),
+    ("flwr.supercore.control", "ControlHttpClient.StopRun", "self request"),
+    (
+        "flwr.supercore.control", "ControlHttpClient.from_server_address",
+        "server_address insecure root_certificates interceptors retry_invoker",
+    ),
+    ("flwr.supercore.interceptors", "RuntimeVersionHttpInterceptor", "component_name"),
     ("flwr.supercore.task_identity", "TaskIdentity", ""),
+    ("flwr.superlink.cli.flower_superlink", "flower_superlink", ""),
+    ("flwr.superlink.cli.flwr_serverapp", "flwr_serverapp", ""),
+    ("flwr.superlink.extensions", "get_middleware", ""),
+    ("flwr.supernode.cli.flower_supernode", "flower_supernode", ""),
     ("flwr.supernode.cli.flwr_clientapp", "flwr_clientapp", ""),
     ("flwr.supernode.runtime.run_clientapp", "get_load_client_app_fn", "default_app_ref app_path multi_app"),
     ("flwr.supernode.runtime.run_clientapp", "get_project_dir", "fab_id fab_version fab_hash"),
@@ -151,3 +175,50 @@ def build_fab(folder: Path) -> bytes:
 def quiet(level: int = logging.ERROR) -> None:
     """Let Flower's own log speak from ``level`` on; what matters is told by this package."""
     logging.getLogger("flwr").setLevel(level)
+
+
+# Names of a deployment, looked up when they are used: they bring in web servers, databases and Flower's command line.
+_LATE = {
+    "ControlHttpClient": "flwr.supercore.control",
+    "Fab": "flwr.proto.fab_pb2",
+    "ListNodesRequest": "flwr.proto.control_pb2",
+    "ListRunsRequest": "flwr.proto.control_pb2",
+    "RegisterNodeRequest": "flwr.proto.control_pb2",
+    "RuntimeVersionHttpInterceptor": "flwr.supercore.interceptors",
+    "StartRunRequest": "flwr.proto.control_pb2",
+    "StopRunRequest": "flwr.proto.control_pb2",
+    "TASK_TYPE_TO_COMMAND": "flwr.supercore.constant",
+    "flower_superexec": "flwr.supercore.cli.flower_superexec",
+    "flower_superlink": "flwr.superlink.cli.flower_superlink",
+    "flower_supernode": "flwr.supernode.cli.flower_supernode",
+    "flwr_clientapp": "flwr.supernode.cli.flwr_clientapp",
+    "flwr_serverapp": "flwr.superlink.cli.flwr_serverapp",
+    "start_parent_process_monitor": "flwr.supercore.app_utils",
+    "user_config_to_proto": "flwr.common.serde",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - Flower ships its own types
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
+    raise AttributeError(name)
+
+
+def guard_superlink(secret: str) -> None:
+    """Put the gate before a SuperLink that is started in this process afterwards (F-25)."""
+    extensions: Any = import_module("flwr.superlink.extensions")
+    starlette: Any = import_module("starlette.middleware")
+    extensions.get_middleware = lambda: (starlette.Middleware(Gate, secret=secret),)
+
+
+def guard_clientapp(choose: Callable[[bytes], Callable[[Message, Context], Message]]) -> None:
+    """Let ``flwr_clientapp`` run what ``choose`` returns, and never unpack what was received (F-8).
+
+    Args:
+        choose: Gets the archive that the coordinator sent; returns what answers the message.
+    """
+    module: Any = import_module("flwr.supernode.runtime.run_clientapp")
+    chosen: list[Callable[[Message, Context], Message]] = []
+    module.install_from_fab = lambda content, **_: chosen.append(choose(content))
+    module.get_project_dir = lambda *_: Path()
+    module.get_load_client_app_fn = lambda **_: lambda *_: chosen[-1]

@@ -1,0 +1,120 @@
+"""The folder of a site, made by ``enroll`` and used by everything that runs there (F-5, F-12).
+
+::
+
+    site/site, site.pub   the key; only the public half leaves (``site_keys``)
+    site/kit/             the kit that was accepted (``kit``)
+    site/policy.json      what is allowed (``policy``)
+    site/settings.json    bundle, photos and machine, as ``join`` was told (this module)
+    site/journal.jsonl    the audit log (``journal``)
+    site/flower/, bin/    Flower's own files, and the only programs it finds
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from modify_fl.errors import ConfigError
+from modify_fl.federated.journal import JOURNAL
+from modify_fl.federated.kit import Kit, read_kit
+from modify_fl.federated.plan import FederationPlan
+from modify_fl.federated.policy import POLICY, Policy, PrivacyRule, read_policy
+from modify_fl.privacy.accounting import Segment, epsilon_of
+from protocol.canonical import dump_json, parse_json
+from protocol.errors import ProtocolError
+from protocol.schema import Positive, Text, decode, encode
+from protocol.storage import PRIVATE, atomic_writer, read_file
+
+__all__ = ["SITE_VARIABLE", "SiteFolder", "SiteSettings", "privacy_of"]
+
+SITE_VARIABLE = "MODIFY_SITE"
+"""Names the site's folder to the app that runs there."""
+
+_SETTINGS = "settings.json"
+_SMALL = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSettings:
+    """What the site's owner decided; never a coordinator (F-10)."""
+
+    bundle: Text
+    """Path of the style."""
+    photos: Text
+    """Folder or ZIP file."""
+    align: bool = True
+    """Whether faces are found and aligned first."""
+    device: Text = "auto"
+    threads: Positive | None = None
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """The parts of the folder by name."""
+
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        """The audit log."""
+        return self.path / JOURNAL
+
+    @property
+    def home(self) -> Path:
+        """Flower's home, 0700 (F-5)."""
+        return self.path / "flower"
+
+    @property
+    def programs(self) -> Path:
+        """What stands alone on Flower's ``PATH``."""
+        return self.path / "bin"
+
+    def policy(self) -> Policy:
+        """Read the policy.
+
+        Raises:
+            FederationPolicyError: There is none, or none that is valid.
+        """
+        return read_policy(self.path / POLICY)
+
+    def kit(self) -> Kit:
+        """Read the kit that was accepted.
+
+        Raises:
+            FederationSetupError: It is not whole.
+        """
+        return read_kit(self.path / "kit")
+
+    def settings(self) -> SiteSettings:
+        """Read what ``join`` was told.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        try:
+            data = read_file(self.path / _SETTINGS, limit=_SMALL)
+            return decode(SiteSettings, parse_json(data, member=_SETTINGS), member=_SETTINGS)
+        except ProtocolError as error:
+            raise ConfigError(f"{self.path} was not joined yet", why=error.why or error.what,
+                              fix="run content-client federate join") from error  # fmt: skip
+
+    def write_settings(self, settings: SiteSettings) -> None:
+        """Keep what ``join`` was told.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        with atomic_writer(self.path / _SETTINGS, mode=PRIVATE, overwrite=True) as stream:
+            stream.write(dump_json(encode(settings)))
+
+
+def privacy_of(plan: FederationPlan) -> PrivacyRule:
+    """Return what a plan does for the privacy of photos: epsilon is that of all its rounds together."""
+    part = plan.private
+    settings = plan.settings()
+    if part is None or settings is None:
+        return PrivacyRule(mode="none")
+    segment = Segment(
+        sampling_rate=settings.sampling_rate, noise_multiplier=part.noise_multiplier, steps=settings.steps
+    )
+    spent = epsilon_of([segment], part.delta)
+    return PrivacyRule(mode="dp", eps_max=spent, delta=part.delta, unit=part.unit)
