@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from modify_fl.errors import FederationPolicyError
 from protocol.canonical import dump_json, parse_json
 from protocol.errors import MalformedBundleError, StorageError
-from protocol.schema import Bound, Hex64, Positive, decode, encode
+from protocol.schema import Bound, Hex64, Line, Positive, decode, encode
 from protocol.storage import PRIVATE, atomic_writer, read_file
 
 __all__ = ["POLICY", "CoordinatorRule", "Policy", "PrivacyRule", "SecAggRule", "read_policy", "write_policy"]
@@ -52,14 +52,16 @@ class PrivacyRule:
     """Of the claim."""
     unit: Literal["image", "person"] | None = None
     """What is protected as one."""
+    reason: Line | None = None
+    """Why updates may leave without privacy (P-39)."""
 
     def __post_init__(self) -> None:
-        """Check that numbers are there exactly where privacy is."""
+        """Check that numbers are there exactly where privacy is, and a reason where it is not."""
         numbers = (self.eps_max, self.delta, self.unit)
-        if self.mode == "dp" and None in numbers:
-            raise _refuse("privacy", "mode dp needs eps_max, delta and unit")
-        if self.mode == "none" and any(number is not None for number in numbers):
-            raise _refuse("privacy", "mode none has no eps_max, delta or unit")
+        if self.mode == "dp" and (None in numbers or self.reason):
+            raise _refuse("privacy", "mode dp needs eps_max, delta and unit, and no reason")
+        if self.mode == "none" and (any(number is not None for number in numbers) or not self.reason):
+            raise _refuse("privacy", "mode none needs a reason, and has no eps_max, delta or unit")
 
 
 @dataclass(frozen=True, kw_only=True)

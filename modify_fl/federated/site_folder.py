@@ -112,7 +112,7 @@ def privacy_of(plan: FederationPlan) -> PrivacyRule:
     part = plan.private
     settings = plan.settings()
     if part is None or settings is None:
-        return PrivacyRule(mode="none")
+        return PrivacyRule(mode="none", reason="the plan has no privacy")
     segment = Segment(
         sampling_rate=settings.sampling_rate, noise_multiplier=part.noise_multiplier, steps=settings.steps
     )

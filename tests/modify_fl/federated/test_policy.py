@@ -12,6 +12,7 @@ from modify_fl.errors import FederationPolicyError
 from modify_fl.federated.policy import Policy, PrivacyRule, read_policy, write_policy
 
 _DP = PrivacyRule(mode="dp", eps_max=8.0, delta=1e-5, unit="image")
+_NONE = PrivacyRule(mode="none", reason="public faces")
 _SIGNER = "SHA256:" + "A" * 43
 
 
@@ -60,7 +61,8 @@ def test_every_field_is_required(name: str, tmp_path: Path) -> None:
         ("evaluate", True), ("version", 2), ("actions", ["query"]), ("metrics", ["accuracy"]), ("max_rounds", 0),
         ("max_rounds", "20"), ("max_update_norm", 0), ("min_participants", 1), ("bundles", ["x"]),
         ("signers", ["SHA256:short"]), ("expires", "2027-02-30"), ("expires", "soon"), ("metrics", ["loss"]),
-        ("privacy", {"mode": "dp", "eps_max": 8}), ("privacy", {"mode": "none", "eps_max": 8}),
+        ("privacy", {"mode": "dp", "eps_max": 8}), ("privacy", {"mode": "none", "eps_max": 8, "reason": "r"}),
+        ("privacy", {"mode": "none"}),
         ("privacy", {"mode": "off"}), ("coordinator", {"address": "https://fl.example", "ca_sha256": "a" * 64}),
         ("secagg", {"required": False, "min_participants": 2, "min_threshold": 0.67}),
     ],
@@ -88,7 +90,7 @@ def test_what_is_named_is_allowed_and_nothing_else() -> None:
         lambda: policy.check_plan("e" * 64, quorum=3, max_update_norm=5.0, privacy=_DP),
         lambda: policy.check_plan("d" * 64, quorum=2, max_update_norm=5.0, privacy=_DP),
         lambda: policy.check_plan("d" * 64, quorum=3, max_update_norm=5.1, privacy=_DP),
-        lambda: policy.check_plan("d" * 64, quorum=3, max_update_norm=5.0, privacy=PrivacyRule(mode="none")),
+        lambda: policy.check_plan("d" * 64, quorum=3, max_update_norm=5.0, privacy=_NONE),
         lambda: policy.check_plan("d" * 64, quorum=3, max_update_norm=5.0, privacy=replace(_DP, eps_max=8.1)),
         lambda: policy.check_plan("d" * 64, quorum=3, max_update_norm=5.0, privacy=replace(_DP, delta=1e-4)),
         lambda: policy.check_plan("d" * 64, quorum=3, max_update_norm=5.0, privacy=replace(_DP, unit="person")),
@@ -102,9 +104,9 @@ def test_what_is_named_is_allowed_and_nothing_else() -> None:
 
 
 def test_a_policy_without_privacy_allows_a_plan_with_it() -> None:
-    policy = _policy(privacy=PrivacyRule(mode="none"))
+    policy = _policy(privacy=_NONE)
     policy.check_plan("d" * 64, quorum=3, max_update_norm=1.0, privacy=_DP)
-    policy.check_plan("d" * 64, quorum=3, max_update_norm=1.0, privacy=PrivacyRule(mode="none"))
+    policy.check_plan("d" * 64, quorum=3, max_update_norm=1.0, privacy=_NONE)
 
 
 def test_it_ends_with_its_last_day() -> None:
