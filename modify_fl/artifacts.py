@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -109,6 +109,8 @@ class Adapted:
     """Which part was trained (M-38)."""
     summary: TrainingSummary
     """Length, losses and place of the run."""
+    factors: Mapping[str, Tensor] = field(default_factory=dict)
+    """The trained factor of each update of low rank, ``<layer>.up.weight``: what a federation averages."""
 
 
 @dataclass(frozen=True, kw_only=True)

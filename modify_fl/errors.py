@@ -11,6 +11,7 @@
         ├── MissingPackageError exit 12 an optional package that was asked for is not installed
         ├── MissingWeightsError exit 12 a pretrained network that was demanded is not there
         ├── PrivacyBudgetError exit 11  the privacy budget, its ledger or the preflight says no
+        │   └── VaultBusyError exit 11  another process holds the vault (P-44)
         ├── TrainingDivergedError exit 1  training became unstable (M-53)
         ├── FederationPolicyError exit 6  a site's policy does not allow it (F-12)
         ├── FederationSetupError exit 12  the parts of a federation cannot start or reach each other
@@ -37,6 +38,7 @@ __all__ = [
     "PrivacyBudgetError",
     "ShapeError",
     "TrainingDivergedError",
+    "VaultBusyError",
 ]
 
 
@@ -102,6 +104,10 @@ class PrivacyBudgetError(ModifyError):
     code = "E_PRIVACY"
     exit_code = 11
     hint = "run content-client privacy status to see what was spent"
+
+
+class VaultBusyError(PrivacyBudgetError):
+    """Another process holds the vault of these photos (P-44)."""
 
 
 class TrainingDivergedError(ModifyError):

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modify_fl.errors import ConfigError, PrivacyBudgetError
+from modify_fl.errors import ConfigError, PrivacyBudgetError, VaultBusyError
 from modify_fl.privacy.accounting import Segment, epsilon_at, noise_multiplier_for, rdp_of, require_delta
 from modify_fl.privacy.fingerprints import load_secret, take_fingerprints
 from modify_fl.privacy.making import make_vault, warn_of_overlaps
@@ -283,7 +283,7 @@ def _held(place: Place) -> Iterator[None]:
             holder = (place.folder / _HOLDER).read_text(encoding="utf-8", errors="replace")[:200]
         except OSError:  # it has not said so yet
             holder = "another process"
-        raise PrivacyBudgetError(
+        raise VaultBusyError(
             f"the vault of these photos is in use by {holder}",
             why="two runs at once could spend the same budget twice",
             fix="wait until it has ended, or end it",

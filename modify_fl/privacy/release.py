@@ -30,12 +30,13 @@ from torch import Tensor
 
 from modify_fl.artifacts import Adapted, LoadedStyle, TrainingSummary
 from modify_fl.bundle import Shared, write_adapter
-from modify_fl.errors import ConfigError, DataError, PrivacyBudgetError
+from modify_fl.errors import ConfigError, DataError, FederationPolicyError, PrivacyBudgetError, VaultBusyError
+from modify_fl.networks.lora import LORA_RANK
 from modify_fl.privacy.ledger import Vault
 from modify_fl.privacy.places import find_place, places, require_photos
 from modify_fl.privacy.records import Charge
 from modify_fl.privacy.statement import no_guarantee, statement_of
-from protocol.errors import Error, StorageError, TensorError, problem
+from protocol.errors import ProtocolError, StorageError, TensorError, problem
 from protocol.lint import lint_texts
 from protocol.manifest import BundleInfo, Manifest
 from protocol.privacy import DpStatement, privacy_statement
@@ -44,10 +45,19 @@ from protocol.publish import write_bundle
 from protocol.signing import PrivateKey
 from protocol.verified import VerifiedBundle
 
-__all__ = ["Failure", "ReleaseGate", "Released", "Reply", "failure", "record_unprotected", "write_unprotected"]
+__all__ = [
+    "Failure",
+    "ReleaseGate",
+    "Released",
+    "Reply",
+    "failure",
+    "record_unprotected",
+    "reply_unprotected",
+    "write_unprotected",
+]
 
-Failure = Literal["budget", "configuration", "internal", "photos"]
-"""All that a coordinator is told about an error (P-37)."""
+Failure = Literal["train_failed", "data_missing", "budget", "policy", "bundle_mismatch", "busy"]
+"""All that a coordinator is told about why a site does not answer (P-37, F-11)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +77,7 @@ class Reply:
     """One client's part of a federated round: these fields and no other (P-28, P-36)."""
 
     tensors: Mapping[str, Tensor]
-    """Trainable tensors of the encoder by their names in the bundle, float32."""
+    """Trainable tensors of the encoder by their names in the bundle, or the trained factors of updates, float32."""
     bundle: str
     """Payload digest of the style, hex."""
     round: int
@@ -141,10 +151,7 @@ class ReleaseGate:
         _, statement = self._record(run)
         charge = self._charges(run)[-1]
         settings = asdict(charge.segment) | {"unit": charge.unit, "max_grad_norm": charge.max_grad_norm}
-        return Reply(
-            tensors={f"encoder.{name}": value.clone() for name, value in sorted(adapted.tensors.items())},
-            bundle=self._style.digest, round=federated_round, settings=settings, statement=statement,
-        )  # fmt: skip
+        return _reply(adapted, self._style, federated_round, settings, statement)
 
     def _charges(self, run: str) -> list[Charge]:
         return [charge for charge in self._vault.ledger.charges if charge.run == run]
@@ -155,8 +162,7 @@ class ReleaseGate:
         return release, statement_of(self._vault.ledger, tuned_on_private=self._tuned)
 
     def _check(self, adapted: Adapted, run: str) -> None:
-        if adapted.mode == "test-time":
-            raise problem("E_LOCAL_ONLY", why="test-time weights are made of one photo and stay here (P-50)")
+        _refuse_test_time(adapted)
         charges = self._charges(run)
         _require_charged(charges, adapted.summary.steps, self._style.digest)
         _check_tensors(adapted.tensors, self._style.manifest)
@@ -167,6 +173,11 @@ class ReleaseGate:
                 why=f"{unprotected.release} left without differential privacy: {unprotected.reason}",
                 fix="release this too without a claim: content-client export --release-unprotected REASON",
             )
+
+
+def _refuse_test_time(adapted: Adapted) -> None:
+    if adapted.mode == "test-time":
+        raise problem("E_LOCAL_ONLY", why="test-time weights are made of one photo and stay here (P-50)")
 
 
 def _require_charged(charges: list[Charge], steps: int, bundle: str) -> None:
@@ -201,6 +212,31 @@ def _check_tensors(tensors: Mapping[str, Tensor], manifest: Manifest) -> None:
             )  # fmt: skip
         if not bool(value.isfinite().all()):
             raise TensorError(f"{name} is not finite", code="E_TENSOR_VALUE")
+
+
+def _reply(
+    adapted: Adapted, style: LoadedStyle, federated_round: int, settings: Mapping[str, float | int | str],
+    statement: DpStatement,
+) -> Reply:  # fmt: skip
+    _check_factors(adapted.factors, style.manifest)
+    tensors = adapted.factors or adapted.tensors
+    return Reply(
+        tensors={f"encoder.{name}": value.clone() for name, value in sorted(tensors.items())},
+        bundle=style.digest, round=federated_round, settings=settings, statement=statement,
+    )  # fmt: skip
+
+
+def _check_factors(factors: Mapping[str, Tensor], manifest: Manifest) -> None:
+    """Let only factors of trainable linear layers pass, [O, r] each (P-36, M-38)."""
+    known = {name: info.shape for file in manifest.model.weights for name, info in file.tensors.items()}
+    for short, value in factors.items():
+        name = f"encoder.{short.removesuffix('.up.weight')}.weight"
+        if not short.endswith(".up.weight") or name not in manifest.model.trainable:
+            raise TensorError(f"{short} is no trained factor of this style", code="E_TENSOR_SHAPE", why="P-36")
+        if tuple(value.shape) != (known[name][0], LORA_RANK) or value.dtype != torch.float32:
+            raise TensorError(f"{short} has another shape or type than it must", code="E_TENSOR_SHAPE")
+        if not bool(value.isfinite().all()):
+            raise TensorError(f"{short} is not finite", code="E_TENSOR_VALUE")
 
 
 def _public(summary: TrainingSummary, charge: Charge) -> TrainingSummary:
@@ -246,6 +282,26 @@ def record_unprotected(reason: str, photos: Path | None) -> str:
         with Vault.open(photos, run="an unprotected release") as vault:
             vault.record_release(release=release, reason=reason)
     return release
+
+
+def reply_unprotected(adapted: Adapted, style: LoadedStyle, *, federated_round: int, reason: str) -> Reply:
+    """Return a federated reply about which nothing is guaranteed; ``guarantee: none`` and the reason go along (P-39).
+
+    Whoever lets it leave this machine calls ``record_unprotected`` before.
+
+    Args:
+        adapted: What training without privacy made.
+        style: The style that was adapted.
+        federated_round: From 1.
+        reason: Why it may leave.
+
+    Raises:
+        PolicyError: The weights are of test-time training.
+        TensorError: A tensor is not one that may leave.
+    """
+    _refuse_test_time(adapted)
+    _check_tensors(adapted.tensors, style.manifest)
+    return _reply(adapted, style, federated_round, {}, no_guarantee(reason))
 
 
 def write_unprotected(
@@ -304,8 +360,8 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 def failure(error: BaseException) -> Failure:
     """Return all that a coordinator may know about an error: one word of a fixed list (P-37, U-46)."""
-    if isinstance(error, PrivacyBudgetError):
-        return "budget"
-    if isinstance(error, DataError):
-        return "photos"
-    return "configuration" if isinstance(error, Error) else "internal"
+    words: tuple[tuple[type[BaseException], Failure], ...] = (
+        (VaultBusyError, "busy"), (PrivacyBudgetError, "budget"), (DataError, "data_missing"),
+        (FederationPolicyError, "policy"), (StorageError, "train_failed"), (ProtocolError, "bundle_mismatch"),
+    )  # fmt: skip
+    return next((word for kind, word in words if isinstance(error, kind)), "train_failed")

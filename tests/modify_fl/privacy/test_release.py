@@ -12,7 +12,7 @@ from vaultkit import make_vault, put_photos, settings
 
 from modify_fl.artifacts import Adapted, LoadedStyle, TrainingSummary
 from modify_fl.bundle import load_adapter, load_style, write_adapter
-from modify_fl.errors import ConfigError, DataError, PrivacyBudgetError
+from modify_fl.errors import ConfigError, DataError, FederationPolicyError, PrivacyBudgetError, VaultBusyError
 from modify_fl.perceptual import NetRecord
 from modify_fl.privacy.ledger import Vault, read_vault
 from modify_fl.privacy.release import Released, ReleaseGate, Reply, failure, record_unprotected, write_unprotected
@@ -223,9 +223,13 @@ def test_a_reply_is_refused_where_a_file_would_be(desk: Desk) -> None:
     ("error", "word"),
     [
         (PrivacyBudgetError("epsilon 7.9 is spent"), "budget"),
-        (DataError("cannot read me.jpg"), "photos"),
-        (ConfigError("/home/me/photos"), "configuration"),
-        (ValueError("tensor of 640 photos"), "internal"),
+        (VaultBusyError("in use by run 3 of ann"), "busy"),
+        (DataError("cannot read me.jpg"), "data_missing"),
+        (FederationPolicyError("rounds: 3"), "policy"),
+        (TensorError("heads.0.weight"), "bundle_mismatch"),
+        (StorageError("/home/me/ledger"), "train_failed"),
+        (ConfigError("/home/me/photos"), "train_failed"),
+        (ValueError("tensor of 640 photos"), "train_failed"),
     ],
 )
 def test_an_error_is_told_as_one_word(error: Exception, word: str) -> None:
