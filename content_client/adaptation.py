@@ -40,7 +40,7 @@ from protocol.signing import PrivateKey
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
 
-__all__ = ["Adaptation", "adapt_encoder", "adapt_photos", "load", "measure"]
+__all__ = ["Adaptation", "adapt_encoder", "adapt_photos", "load", "measure", "open_style", "read_photos"]
 
 _SHEET_ROWS = 40
 
@@ -97,6 +97,16 @@ def load(
         ProtocolError: Verification failed; no photo was touched.
         DataError: The photos cannot be used.
     """
+    style = open_style(bundle, console, identity=identity, record=record)
+    return style, read_photos(style, photos, console, align=align)
+
+
+def open_style(bundle: Path, console: Console, *, identity: Identity | None, record: bool) -> LoadedStyle:
+    """Verify a style; arguments as in ``load``.
+
+    Raises:
+        ProtocolError: Verification failed.
+    """
     trust = TrustStore.default()
     used = used_before(trust)
     with open_bundle(bundle, trust=trust, now=datetime.now(UTC), identity=identity) as verified:
@@ -104,6 +114,15 @@ def load(
     for warning in style.bundle.warnings:
         console.warn(warning)
     introduce(console, style.bundle, used)
+    return style
+
+
+def read_photos(style: LoadedStyle, photos: str | Path, console: Console, *, align: bool) -> ImageSet:
+    """Read photos for a style; arguments as in ``load``.
+
+    Raises:
+        DataError: The photos cannot be used.
+    """
     if align:
         Style(style).require_alignment()
     images = load_images(photos, resolution=style.network.resolution, look="photo", align=align)
@@ -111,7 +130,7 @@ def load(
         console.warn(f"{name} left out: {reason}")
     for name, remark in images.notes:
         console.note(f"{name}: {remark}")
-    return style, images
+    return images
 
 
 def measure(task: Adaptation, mode: Mode, budget: Budget | None) -> RunEstimate:

@@ -30,6 +30,7 @@ from protocol.errors import PolicyError, TensorError, problem
 from protocol.manifest import (
     BaseInfo,
     BundleInfo,
+    Federation,
     Figure,
     Licence,
     Losses,
@@ -70,6 +71,7 @@ LOCAL_ONLY = DpStatement(applied=False, guarantee="none", reason="no privacy mec
 
 _NO_DP = DpStatement(applied=False)
 _LIFE = timedelta(days=730)
+_PHOTOS = ("private photos of this client", "private photos of several sites")
 _SELFTEST_TOLERANCE = 0.01
 _BANDS = (10, 100, 300, 1000, 3000, 10_000, 100_000)
 
@@ -104,6 +106,8 @@ class Release:
     """What the provider allows, and whom the bundle is addressed to (B-27)."""
     evaluation: tuple[Figure, ...] = ()
     """Measured figures (M-48)."""
+    apps: tuple[str, ...] = ()
+    """Digests of the Flower apps that may adapt the style at sites (F-7)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +186,7 @@ def write_style_bundle(
         privacy=_privacy("style-bundle", image_band(release.images), release.style_data, found),
         provenance=_provenance(result.summary, result.preset.name, network.style_rows),
         evaluation=release.evaluation,
+        federation=Federation(fab_sha256=release.apps) if release.apps else None,
     )  # fmt: skip
     return write_bundle(
         path, manifest=manifest, members={**members, **(reports or {})}, abs_max=bounds, key=key, provider=provider,
@@ -215,6 +220,7 @@ def write_adapter(
     provider: ProviderKey,
     overwrite: bool,
     shared: Shared | None = None,
+    federation: Federation | None = None,
 ) -> str:
     """Pack, sign and verify an encoder adapter (M-39).
 
@@ -227,6 +233,7 @@ def write_adapter(
         overwrite: Whether an existing file is replaced.
         shared: What makes it ``shareable``; only ``privacy.release`` passes it
             (P-36). Without it the adapter is ``local-only``.
+        federation: The run at several sites that made it (F-24).
 
     Returns:
         The payload digest, hex.
@@ -248,13 +255,14 @@ def write_adapter(
             input=base.model.input, output=base.model.output, base_model=base.bundle.name,
             trainable=tuple(f"encoder.{name}" for name in sorted(adapted.tensors)),
         ),
-        licence=Licence(model=base.licence.model, dataset="private photos of this client"),
+        licence=Licence(model=base.licence.model, dataset=_PHOTOS[federation is not None]),
         usage=Usage(),
         privacy=_privacy("encoder-adapter", "not stated", "confidential", None, shared.dp if shared else LOCAL_ONLY),
         provenance=_provenance(
             adapted.summary, base.provenance.training.preset, style.network.style_rows,
             mode=adapted.mode, subset=adapted.subset,
         ),
+        federation=federation,
     )  # fmt: skip
     return write_bundle(
         path, manifest=manifest, members=members, abs_max=bounds, key=key, provider=provider, overwrite=overwrite

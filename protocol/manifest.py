@@ -203,13 +203,19 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Federation:
-    """How a federation made this adapter."""
+    """Which Flower app may adapt this style at sites (F-7); in an adapter also how a federation made it."""
 
     fab_sha256: tuple[Hex64, ...]
+    """Digests of the archives of the app."""
     run_id: Line | None = None
     rounds: Positive | None = None
     secure_aggregation: bool | None = None
     participants_band: Line | None = None
+
+    @property
+    def made_something(self) -> bool:
+        """Whether this tells of a run, not of an app alone."""
+        return (self.run_id, self.rounds, self.secure_aggregation, self.participants_band) != (None,) * 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +312,7 @@ class Manifest:
     release: Literal["local-only", "shareable"] | None = None
     """Encoder adapter only, required there."""
     federation: Federation | None = None
-    """Encoder adapter only."""
+    """In a style bundle the digests of the app alone (F-7)."""
     selftest: tuple[SelfTest, ...] = ()
     evaluation: tuple[Figure, ...] = ()
     files: tuple[FileEntry, ...] = ()
@@ -322,7 +328,7 @@ class Manifest:
             "style": (self.style is not None) != adapter,
             "base": (self.base is not None) == adapter,
             "release": (self.release is not None) == adapter,
-            "federation": self.federation is None or adapter,
+            "federation": adapter or self.federation is None or not self.federation.made_something,
         }
         for name in (name for name, right in belongs.items() if not right):
             raise problem("E_MANIFEST", member=MANIFEST, detail=f"rule B-16: field {name!r} in {self.kind}")

@@ -70,11 +70,11 @@ def client(*words: str | Path, cwd: Path) -> Result:
     return run("content-client", *words, cwd=cwd)
 
 
-def draw_photos(folder: Path, count: int, *, side: int = 40) -> Path:
-    """Write ``count`` drawn photos below ``folder`` and return it."""
+def draw_photos(folder: Path, count: int, *, side: int = 40, first: int = 0) -> Path:
+    """Write ``count`` drawn photos below ``folder`` and return it; those from number ``first`` on."""
     from modify_fl.faces.decode import save_png
     from modify_fl.synthetic import draw_faces
 
-    for index, face in enumerate(draw_faces("photo", count, side, 7)):
+    for index, face in enumerate(draw_faces("photo", first + count, side, 7)[first:], start=first):
         save_png(face, folder / f"p{index}.png")
     return folder

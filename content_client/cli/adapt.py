@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from content_client.private_request import PrivateRequest
     from modify_fl.training.estimate import RunEstimate
 
-__all__ = ["adapt"]
+__all__ = ["adapt", "recipe_of", "split_changes"]
 
 _Mode = Literal["offline", "online", "test-time"]
 _SECTION = "stylization."
@@ -153,9 +153,9 @@ def adapt(
         chosen = _mode(mode, keep=keep, budget=budget, pictures=pictures)
         private = words.wanted(mode=chosen, tensorboard=tensorboard)
         part = subset or ("lora" if private else None)  # P-51
-        changes, recipe = _split([*(settings or []), *([f"subset={part}"] if part else [])], private=private)
+        changes, recipe = split_changes([*(settings or []), *([f"subset={part}"] if part else [])], private=private)
         own = own_identity(identity, passphrase_file, console.ask_secret)
-        config = _config(bundle, own, changes)
+        config = recipe_of(bundle, own, changes)
         if show_config:
             console.say(json.dumps(dataclasses.asdict(config), indent=1))
             return {"config": dataclasses.asdict(config)}
@@ -188,7 +188,7 @@ def adapt(
     return run_command(console, action)
 
 
-def _split(changes: list[str], *, private: bool) -> tuple[list[str], list[str]]:
+def split_changes(changes: list[str], *, private: bool) -> tuple[list[str], list[str]]:
     """Part changes of the recipe with privacy from all others."""
     recipe = [change for change in changes if change.startswith(PRIVATE)]
     if recipe and not private:
@@ -218,7 +218,7 @@ def _mode(text: str, *, keep: bool, budget: str | None, pictures: Path | None) -
     return cast("_Mode", text)
 
 
-def _config(bundle: Path, identity: Identity | None, changes: list[str]) -> StylizationConfig:
+def recipe_of(bundle: Path, identity: Identity | None, changes: list[str]) -> StylizationConfig:
     """Return the recipe of the preset that the bundle was made with, changed as asked.
 
     The name of a preset decides nothing about trust, so it may be read before

@@ -5,7 +5,7 @@ from modify_fl.options import add_version, new_program
 
 __all__ = ["app", "main"]
 
-_COMMANDS = ("trust", "verify", "inspect", "adapt", "stylize", "export", "privacy", "weights", "doctor")
+_COMMANDS = ("trust", "verify", "inspect", "adapt", "stylize", "export", "federate", "privacy", "weights", "doctor")
 
 app = new_program(
     "Use a signed style on your own photos. Photos never leave this machine.", "content_client.cli", _COMMANDS

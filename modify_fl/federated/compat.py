@@ -7,6 +7,7 @@ version, names and parameters before a command starts (F-3).
 
 import inspect
 import logging
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
@@ -169,7 +170,9 @@ def build_fab(folder: Path) -> bytes:
     """Return the archive of the Flower app in ``folder`` as ``flwr build`` writes it (F-7)."""
     from flwr.cli.build import build_fab_from_disk  # noqa: PLC0415 - brings in Flower's command line
 
-    return build_fab_from_disk(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a library that Flower uses
+        return build_fab_from_disk(folder)
 
 
 def quiet(level: int = logging.ERROR) -> None:

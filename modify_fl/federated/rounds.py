@@ -89,7 +89,7 @@ def run_rounds(
     _require_same("bundle", plan.bundle, style.digest)
     _require_same("adapter_schema", plan.adapter_schema, schema.digest)
     with run_lock(folder):
-        done, run = finished_rounds(folder, plan), uuid.uuid4().hex
+        done, run = finished_rounds(folder, plan), str(uuid.uuid4())
         start = done.tensors if done else first_tensors(style, plan.subset)
         records = list(done.rounds) if done else []
 

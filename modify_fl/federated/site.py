@@ -25,13 +25,14 @@ from modify_fl.federated.records import Instruction, RefusedError, Schema, read_
 from modify_fl.federated.tensors import Shortened, put, shortened, taken
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.privacy.ledger import Vault
+from modify_fl.privacy.mechanism import Mechanism
 from modify_fl.privacy.release import ReleaseGate, Reply, reply_unprotected
 from modify_fl.training.private import PrivateStylization, PrivateTask
 from modify_fl.training.runtime import Compute
 from modify_fl.training.stylization import Stylization
 from modify_fl.training.views import PhotoUnits
 
-__all__ = ["Answered", "OpenTraining", "PrivateTraining", "Site", "Training"]
+__all__ = ["Answered", "Held", "OpenTraining", "PrivateTraining", "Site", "Training"]
 
 Held = Callable[[str], AbstractContextManager[Vault]]
 """Holds the vault of the photos for the length of a block, for a run with this id."""
@@ -134,6 +135,12 @@ class OpenTraining(Stylization):
         critic = self.adversary.discriminator.state_dict() if self.adversary else {}
         self._critic = {name: value.clone() for name, value in critic.items()}
 
+    def turn_to(self, photos: ImageSet, seed: int) -> None:
+        """Train for another site of this process from now on; nothing of the last one is left in a round."""
+        self.photos, self.seed = photos, seed
+        if self.adversary:
+            self.adversary.seed = seed
+
     def answer(self, instruction: Instruction) -> tuple[Reply, Shortened, None]:
         """See ``Training``.
 
@@ -190,6 +197,13 @@ class PrivateTraining(PrivateStylization):
         self._anchor: dict[str, Tensor] = {}
         self._vault: tuple[Vault, str] | None = None
         super().__init__(task, units, compute=compute, nets=nets, charge=self._charge)
+
+    def turn_to(self, units: PhotoUnits, hold: Held) -> None:
+        """Train for another site of this process from now on; nothing of the last one is left in a round."""
+        self._hold = hold
+        self.mechanism = Mechanism(
+            self.task.settings, self.engine, units, count=len(units), charge=self._charge
+        )  # fmt: skip
 
     def answer(self, instruction: Instruction) -> tuple[Reply, Shortened, float]:
         """See ``Training``.

@@ -33,6 +33,8 @@ class Plan:
     """Epsilon of record, at ``delta``."""
     epsilon_prv: float | None
     """The same by PRV; nothing where it was not asked for or did not return (P-32)."""
+    sites: int = 1
+    """Sites whose updates are averaged, each with noise of its own (P-53)."""
 
     @property
     def sampling_rate(self) -> float:
@@ -47,7 +49,8 @@ class Plan:
     @property
     def snr(self) -> float:
         """Signal to noise over the run."""
-        return signal_to_noise(self.noise_multiplier, self.parameters, self.batch, self.steps)
+        one = signal_to_noise(self.noise_multiplier, self.parameters, self.batch, self.steps)
+        return one * math.sqrt(self.sites)
 
     @property
     def segment(self) -> Segment:

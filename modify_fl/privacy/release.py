@@ -38,7 +38,7 @@ from modify_fl.privacy.records import Charge
 from modify_fl.privacy.statement import no_guarantee, statement_of
 from protocol.errors import ProtocolError, StorageError, TensorError, problem
 from protocol.lint import lint_texts
-from protocol.manifest import BundleInfo, Manifest
+from protocol.manifest import BundleInfo, Federation, Manifest
 from protocol.privacy import DpStatement, privacy_statement
 from protocol.provider import ProviderKey
 from protocol.publish import write_bundle
@@ -53,6 +53,7 @@ __all__ = [
     "failure",
     "record_unprotected",
     "reply_unprotected",
+    "write_federated",
     "write_unprotected",
 ]
 
@@ -302,6 +303,41 @@ def reply_unprotected(adapted: Adapted, style: LoadedStyle, *, federated_round: 
     _refuse_test_time(adapted)
     _check_tensors(adapted.tensors, style.manifest)
     return _reply(adapted, style, federated_round, {}, no_guarantee(reason))
+
+
+def write_federated(
+    path: Path, adapted: Adapted, *, style: LoadedStyle, statement: DpStatement, federation: Federation, local: bool,
+    key: PrivateKey, provider: ProviderKey, overwrite: bool,
+) -> Released:  # fmt: skip
+    """Write what a federation made: a mean of replies, each of which went through the gate of its site.
+
+    With privacy it may be shared, since a mean of releases is post-processing.
+
+    Args:
+        path: The ``.mdfa`` file.
+        adapted: The mean.
+        style: The style that was adapted.
+        statement: About the photos of every site; see ``joint_statement``.
+        federation: The run.
+        local: Whether a result without privacy is ``local-only``.
+        key: Of the coordinator, role ``adapter``.
+        provider: The public half.
+        overwrite: Whether an existing file is replaced.
+
+    Raises:
+        TensorError: A tensor is not one that may leave.
+        StorageError: The file exists or cannot be written.
+    """
+    _refuse_test_time(adapted)
+    _check_tensors(adapted.tensors, style.manifest)
+    _refuse_existing(path, overwrite=overwrite)
+    release = str(uuid.uuid4())
+    shared = Shared(bundle_id=release, dp=statement) if statement.applied or not local else None
+    digest = write_adapter(
+        path, adapted, style=style, key=key, provider=provider, overwrite=overwrite, shared=shared,
+        federation=federation,
+    )  # fmt: skip
+    return Released(release=release, digest=digest, statement=statement)
 
 
 def write_unprotected(

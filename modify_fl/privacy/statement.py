@@ -5,12 +5,14 @@ adapter compute again. No number of it can be chosen here: all come from the led
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from modify_fl.privacy.accounting import Accountant, Segment, accountant_version, epsilon_of
 from modify_fl.privacy.records import Charge, Ledger
 from protocol.privacy import DpMechanism, DpStatement, privacy_statement
 
-__all__ = ["NOT_COVERED", "no_guarantee", "sentence", "statement_of"]
+__all__ = ["NOT_COVERED", "joint_statement", "no_guarantee", "sentence", "statement_of"]
 
 NOT_COVERED = ("stylised images you share", "logs you export", "test-time weights")
 """Outputs that no claim of this project covers (P-1, P-50)."""
@@ -62,6 +64,28 @@ def statement_of(
         releases=tuple(entry.release for entry in ledger.releases) or (release,), n_is_public=False,
         tuned_on_private=tuned_on_private, not_covered=NOT_COVERED,
     )  # fmt: skip
+
+
+def joint_statement(statements: Sequence[DpStatement]) -> DpStatement:
+    """Return what may be said about the photos of every one of several sites, whose photos differ (P-34).
+
+    Each photo is at one site, so claims do not add up: the weakest one holds for all.
+
+    Args:
+        statements: Of each site; the same unit and delta.
+
+    Returns:
+        The claim with the largest epsilon, over the releases of all; or a statement
+        without a guarantee where any site has none.
+    """
+    without = [statement for statement in statements if not statement.applied]
+    if without:
+        return without[0]
+    if len({(statement.unit, statement.delta) for statement in statements}) != 1:
+        return no_guarantee("the sites protect their photos in different units or at different deltas")
+    weakest = max(statements, key=lambda statement: statement.epsilon or 0.0)
+    releases = {release for statement in statements for release in statement.releases or ()}
+    return replace(weakest, releases=tuple(sorted(releases)))
 
 
 def sentence(statement: DpStatement) -> str:

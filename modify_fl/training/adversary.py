@@ -19,7 +19,7 @@ from modify_fl.training.runtime import Compute
 __all__ = ["Adversary"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Adversary:
     """A discriminator, how it is trained and what the generator side sees of it."""
 

@@ -235,6 +235,7 @@ def package(
         usage = _usage(earlier, allow, prohibit, recipients, ask_consent=ask_consent)
 
         from modify_fl.bundle import Release
+        from modify_fl.federated.fab import FAB_SHA256
         from style_provider.encapsulation import Packaging, load_styles, make_bundle, measure
 
         start = origin.load(chosen.network)
@@ -252,7 +253,7 @@ def package(
             style_data=data_class,
             version=release_version or (old.bundle.version if old else _FIRST),
             sequence=old.bundle.sequence + 1 if old else 1, bundle_id=old.bundle.id if old else None,
-            supersedes=earlier.payload_digest if earlier else None,
+            supersedes=earlier.payload_digest if earlier else None, apps=(FAB_SHA256,),
         )  # fmt: skip
         check_texts(release)
         if data_class == "confidential":

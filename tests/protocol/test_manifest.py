@@ -56,11 +56,19 @@ def test_adapter_round_trip(style_path: Path) -> None:
 def test_fields_belong_to_one_kind(style_path: Path, field: str) -> None:
     style = style_manifest()
     with open_trusted(style_path) as base:
-        adapter = replace(adapter_manifest(base), federation=Federation(fab_sha256=("0" * 64,)))
+        adapter = replace(adapter_manifest(base), federation=Federation(fab_sha256=("0" * 64,), rounds=3))
     swapped = {"style": (adapter, style.style), field: (style, getattr(adapter, field))}
     manifest, value = swapped[field]
     with pytest.raises(MalformedBundleError, match=field):
         replace(manifest, **{field: value})
+
+
+def test_a_style_may_name_the_app_of_its_federations_and_no_run(style_path: Path) -> None:
+    named = replace(style_manifest(), federation=Federation(fab_sha256=("0" * 64,)))
+    assert Manifest.from_bytes(named.to_bytes()) == named
+    for told in ({"run_id": "r"}, {"rounds": 3}, {"secure_aggregation": False}, {"participants_band": "2 to 4"}):
+        with pytest.raises(MalformedBundleError, match="federation"):
+            replace(named, federation=Federation(fab_sha256=(), **told))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("field", ["base", "release"])
