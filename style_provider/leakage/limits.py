@@ -46,7 +46,9 @@ MITIGATIONS = (
     "more images",
 )
 """What a provider can do, in the order to try (P-82)."""
-_LONGER = "measure for longer (--audit standard), hold out more images (--holdout)"
+_LONGER = ("measure for longer (--audit standard)", "hold out more images (--holdout)")
+_UNKNOWN = " was not measured"
+_LESS: Mapping[StyleData, str] = {"confidential": "licensed or public", "licensed": "public", "public": "public"}
 
 
 class LeakageError(ModifyError):
@@ -135,21 +137,35 @@ class Verdict:
     """Figure and limit, one sentence each."""
     warnings: tuple[str, ...] = ()
     """Figure and limit of those that are only warned of."""
+    style_data: StyleData = "confidential"
+    """The class that decides."""
 
-    def require(self) -> None:
+    def require(self, *, critic: bool) -> None:
         """Refuse to hand out what is above the limits (P-80).
 
+        Args:
+            critic: Whether Dis is in the bundle, and could be left out.
+
         Raises:
-            LeakageError: Names figures, limits and mitigations.
+            LeakageError: Names figures, limits, the class and what to do, in order.
         """
-        if self.status == "refused":
-            unknown = any("not measured" in sentence for sentence in self.refusals)
-            tries = "; ".join(f"{place}. {words}" for place, words in enumerate(MITIGATIONS, 1))
-            tries = f"{_LONGER}; where it gives away too much: {tries}" if unknown else tries
-            raise LeakageError(
-                "this bundle gives away more of its style images than its class allows", why="; ".join(self.refusals),
-                fix=f'in this order: {tries}; or add --accept-leakage "REASON", which enters the signed card',
-            )  # fmt: skip
+        if self.status != "refused":
+            return
+        unknown, above = (
+            tuple(sentence for sentence in self.refusals if (_UNKNOWN in sentence) == kind) for kind in (True, False)
+        )
+        tries = [*(_LONGER if unknown else ()), *(MITIGATIONS[not critic :] if above else ())]
+        tries.append(f"say so if they are {_LESS[self.style_data]} (--style-data)")
+        what = (
+            "this bundle gives away more of its style images than their class allows" if above
+            else "what this bundle gives away of its style images is not known, and their class asks for that"
+        )  # fmt: skip
+        found = [*above, *([f"not measured: {', '.join(s.replace(_UNKNOWN, '') for s in unknown)}"] if unknown else [])]
+        raise LeakageError(
+            what, why=f"{'; '.join(found)}; the images count as {self.style_data}",
+            fix="\n".join(["try in this order:", *(f"{place}. {words}" for place, words in enumerate(tries, 1)),
+                           'or package it as it is with --accept-leakage "REASON", which enters the signed card']),
+        )  # fmt: skip
 
 
 def judge(
@@ -170,7 +186,7 @@ def judge(
         if found is None or not found.measured:
             if name == MEMBERSHIP_TPR:
                 continue  # goes with the AUC; so small a rate needs 100 held-out images
-            sentence = f"{name} was not measured" + (" (too weak to tell)" if found and found.weak else "")
+            sentence = f"{name}{_UNKNOWN}" + (" (too weak to tell)" if found and found.weak else "")
             (refusals if style_data == "confidential" else warnings).append(sentence)
             continue
         value = found.value or 0.0
@@ -180,4 +196,4 @@ def judge(
         elif value > limit.warn:
             warnings.append(f"{name} {found.text()} is above {limit.warn:g}")
     status: Literal["passed", "warned", "refused"] = "refused" if refusals else "warned" if warnings else "passed"
-    return Verdict(status=status, refusals=tuple(refusals), warnings=tuple(warnings))
+    return Verdict(status=status, refusals=tuple(refusals), warnings=tuple(warnings), style_data=style_data)

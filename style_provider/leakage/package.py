@@ -16,7 +16,7 @@ from protocol.trust import TrustStore
 from style_provider.holdout import HoldoutNote, weights_digest
 from style_provider.keys import KeyPair
 from style_provider.leakage.findings import HEADLINES
-from style_provider.leakage.limits import judge, loosened, read_limits
+from style_provider.leakage.limits import Verdict, judge, loosened, read_limits
 from style_provider.leakage.page import pages
 from style_provider.leakage.report import METHODS, RESULT, Told, members, write_report
 from style_provider.leakage.task import Request, load_material, load_public_photos, open_style, run_audit
@@ -26,6 +26,10 @@ __all__ = ["Audited", "audit_release", "card"]
 
 _SHORTEST = 20.0
 _CANDIDATE = "candidate.mdfy"
+_KEPT = (
+    "no bundle was written; the training is kept: the same command with another --audit, --critic, --style-data or "
+    "--accept-leakage does not train again"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,19 +105,26 @@ def audit_release(
     for sentence in told.verdict.warnings:
         console.warn(sentence)
     if wish.reason is None:
-        told.verdict.require()
+        _require(told.verdict, critic=critic, console=console)
     found = card(told, wish.reason)
     return Audited(audit=found, reports=members(told), told=told)
 
 
 def _unmeasured(wish: AuditWish, *, critic: bool, console: Console) -> Audited:
     verdict = judge((), wish.style_data, read_limits())
-    if verdict.status == "refused" and wish.reason is None:
-        verdict.require()
+    if wish.reason is None:
+        _require(verdict, critic=critic, console=console)
     console.warn("leakage was not measured (--audit no)")
     if verdict.status == "refused":
         return Audited(audit=MemorisationAudit(status="accepted", critic_shipped=critic, reason=wish.reason))
     return Audited(audit=MemorisationAudit(status="not measured", critic_shipped=critic))
+
+
+def _require(verdict: Verdict, *, critic: bool, console: Console) -> None:
+    """Refuse, and say that hours of training are not lost."""
+    if verdict.status == "refused":
+        console.note(_KEPT)
+    verdict.require(critic=critic)
 
 
 def card(told: Told, reason: str | None) -> MemorisationAudit:

@@ -152,7 +152,10 @@ def test_undeclared_images_are_confidential_and_refused_unless_measured(studio: 
     words = ("package", "--dataset", "set", "--budget", "2steps", *PACKAGE, *QUICK)
     refused = provider(*words, "--json", cwd=tmp_path)
     assert refused.code == 11
-    assert "was not measured" in refused.json["error"]["why"]
+    assert refused.json["error"]["why"].startswith("not measured: copy rate, ")
+    assert refused.json["error"]["why"].endswith("the images count as confidential")
+    assert "public (--style-data)" in refused.json["error"]["hint"]
+    assert "the training is kept" in refused.err
     assert not (tmp_path / "set.mdfy").exists()
     empty = provider(*words, "--accept-leakage", " ", cwd=tmp_path)
     assert empty.code == 2

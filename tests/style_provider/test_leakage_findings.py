@@ -155,14 +155,27 @@ def test_not_measured_counts(name: str) -> None:
     assert judge((), "confidential").status == "refused"
 
 
-def test_refusal_names_figure_limit_and_mitigations() -> None:
+def test_refusal_names_figure_limit_class_and_what_to_do() -> None:
     with pytest.raises(LeakageError) as caught:
-        judge(with_value(MEMBERSHIP, 0.9), "confidential").require()
+        judge(with_value(MEMBERSHIP, 0.9), "confidential").require(critic=True)
     assert caught.value.exit_code == 11
-    assert "membership AUC 0.90 is above 0.75" in caught.value.why
-    assert caught.value.fix.index("--critic no") < caught.value.fix.index("--budget")
-    assert "--accept-leakage" in caught.value.fix
-    judge(with_value(MEMBERSHIP, 0.9), "public").require()
+    assert caught.value.why == "membership AUC 0.90 is above 0.75; the images count as confidential"
+    words = ("--critic no", "--budget", "licensed or public (--style-data)", "--accept-leakage")
+    places = [caught.value.fix.index(word) for word in words]
+    assert places == sorted(places)
+    judge(with_value(MEMBERSHIP, 0.9), "public").require(critic=True)
+
+
+def test_refusal_advises_only_what_is_left_to_do() -> None:
+    """A critic that is not there cannot be left out; what is not known needs no smaller networks."""
+    with pytest.raises(LeakageError) as caught:
+        judge(with_value(MEMBERSHIP, 0.9), "confidential").require(critic=False)
+    assert "--critic" not in caught.value.fix
+    with pytest.raises(LeakageError, match="is not known") as caught:
+        judge((), "confidential").require(critic=True)
+    assert caught.value.why.startswith("not measured: copy rate, three-sample AUC, extracted images, completion AUC")
+    assert "--audit standard" in caught.value.fix
+    assert "channel_base" not in caught.value.fix
 
 
 def test_own_limits_are_read_and_looser_ones_are_told(tmp_path: Path) -> None:
