@@ -5,8 +5,8 @@ names of pictures, local paths, host names of private networks, e-mail addresses
 besides the provider's contact, embedded pictures, and plain digests that the
 manifest does not account for (a digest of a training image is a membership
 oracle), and long tables of numbers, which could be pixels or codes. Safetensors
-members cannot hold text, their reader allows no metadata; whole pictures among
-their values are looked for, and that every tensor is a layer is the packer's rule.
+members hold no text, their reader allows no metadata; pictures, paths and file names
+among their values are looked for, and that every tensor is a layer is the packer's rule.
 """
 
 import re
@@ -47,8 +47,13 @@ _SIGNATURES: dict[str, re.Pattern[bytes]] = {
     "state of an optimiser or of random numbers": re.compile(
         rb'"[A-Za-z0-9_.]*(?:exp_avg|momentum_buffer|optimi[sz]er|rng_state|generator_state)[A-Za-z0-9_.]*":'
     ),
+    "local path": re.compile(
+        rb"(?<![\w/:.])/(?:home|users|root|mnt|media|private)/[\w.-]{2}|\b[a-z]:\\users\\\w", re.IGNORECASE
+    ),
+    "picture file name": re.compile(rb"[\w-]{6}\.(?:jpe?g|png|tiff|webp|heic|dng)\b", re.IGNORECASE),
 }
-"""First bytes of what no member may hold; the last are names in the header of a safetensors file."""
+"""What no member may hold, weights included: first bytes, names in the header of a safetensors file, and texts so
+long that numbers do not look like them by chance (below one in a thousand for a gigabyte)."""
 _DIGEST = re.compile(r"\b(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64}|[0-9a-f]{128})\b", re.IGNORECASE)
 
 

@@ -108,6 +108,30 @@ def test_picture_is_found_in_the_weights_of_a_bundle(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("local path", b"\0/home/anna/faces"),
+        ("local path", b"\0/Users/anna/faces"),
+        ("local path", b"\0C:\\Users\\anna"),
+        ("picture file name", b"\0anna_2019.JPG\0"),
+    ],
+)
+def test_path_or_file_name_is_found_among_weights(kind: str, data: bytes) -> None:
+    with pytest.raises(PolicyError, match=kind) as caught:
+        lint_members(style_manifest(), {"weights/encoder.safetensors": hiding(data)})
+    assert (caught.value.code, caught.value.member) == ("E_LINT", "weights/encoder.safetensors")
+    assert "anna" not in str(caught.value)
+
+
+def test_weights_look_like_no_text() -> None:
+    """Two million numbers as networks have them, and as many of any bytes."""
+    draws = torch.Generator().manual_seed(0)
+    weights = save({"head.weight": torch.randn(2_000_000, generator=draws) * 0.05})
+    bytes_ = torch.randint(0, 256, (8_000_000,), generator=draws, dtype=torch.uint8).numpy().tobytes()
+    lint_members(style_manifest(), {"a.safetensors": weights, "b.safetensors": bytes_})
+
+
 @pytest.mark.parametrize("name", ["adam.exp_avg", "optimizer.step", "cpu_rng_state"])
 def test_training_state_is_found(name: str) -> None:
     with pytest.raises(PolicyError, match="optimiser"):
