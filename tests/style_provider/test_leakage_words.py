@@ -1,5 +1,6 @@
 """What is said of leakage in README and docs is what the code does and the card says (P-4, P-79, P-82, P-84)."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import pytest
 
 from protocol.manifest import DpStatement, LeakageFigure, MemorisationAudit, privacy_statement
 from style_provider.cli.package import _with_critic
-from style_provider.leakage.findings import HEADLINES
-from style_provider.leakage.limits import LIMITS, MITIGATIONS
+from style_provider.leakage.findings import HEADLINES, Finding
+from style_provider.leakage.limits import LIMITS, MITIGATIONS, judge
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,6 +85,34 @@ def test_who_holds_the_critic_is_what_package_does() -> None:
     assert _with_critic("yes", "confidential")
     for shipped, said in ((True, "The critic is in the bundle."), (False, "The critic is not in the bundle.")):
         assert said in privacy_statement("style-bundle", NO_DP, audited(critic_shipped=shipped))
+
+
+def _row(item: str) -> list[str]:
+    table = README.split("## Who holds what, who sees what")[1].split("## ")[0]
+    return next(line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith(f"| {item}"))
+
+
+def test_who_sees_style_pictures_is_what_the_card_says() -> None:
+    """P-4: not needed is not the same as not there; raw scores and names stay, figures and a band are signed."""
+    statement = privacy_statement("style-bundle", NO_DP, audited())
+    assert "can contain recognisable traces of them" in statement
+    assert _row("style pictures")[1:] == ["holds", "never sees; the bundle can contain recognisable traces of them"]
+    held, client = _row("which style pictures were held out, scores of the audit")[1:]
+    assert (held, client) == ("holds, in the run's folder", "never sees; figures are in the privacy card")
+    signed = {field.name for field in dataclasses.fields(MemorisationAudit)}
+    assert {"figures", "held_out"} <= signed
+    assert not {"scores", "names", "digests", "distances"} & signed
+
+
+def test_readme_says_what_is_refused() -> None:
+    said = "It refuses bundles of confidential pictures above its limits, or not measured, and leaves their critic out"
+    assert said in words(README)
+    for name, limit in LIMITS.items():
+        above = [Finding(name=name, value=limit.confidential + 1)]
+        assert any(name in sentence for sentence in judge(above, "confidential").refusals)
+        assert judge(above, "public").status == "warned"
+    assert judge((), "confidential").status == "refused"
+    assert judge((), "licensed").status == "warned"
 
 
 @pytest.mark.parametrize(
