@@ -1,12 +1,14 @@
 """What bundles give away of their style images, and what each mitigation buys and costs (P-79, P-82).
 
     TORCH_HOME=weights python benchmarks/leakage.py --runs runs/leakage --photos DATA/content/london/128 \
-        --out docs/results/leakage.md --budget 8kimg \
-        'paintings=DATA/style/paintings/128' 'engravings=DATA/style/engravings/128'
+        --out docs/results/leakage.md --budget 8kimg --variants 'from scratch' 'jitter 4 %' \
+        --finished 'paintings/from the base=paintings.mdfy' --reference paintings=DATA/held-out/paintings/128 \
+        paintings=DATA/style/paintings/128 engravings=DATA/style/engravings/128
 
-For every set and every variant a bundle is packed with a standard audit, and ``evaluate`` gives its KID. Each
-is kept in ``--runs`` and skipped when it is there, so the command goes on where it was stopped, within a training or an
-audit too; the table has what is there. ``--variants`` picks some of ``VARIANTS``, ``--audit`` shortens the attacks.
+Each variant of each set is packed with an audit, bundles of ``--finished`` are taken as they are, and ``evaluate``
+gives the KID of both. What is there in ``--runs`` is not made again, so the command goes on where it was stopped; the
+page has what is there, and says what is not. A bundle with its critic gives a second row without it: the same
+attacks, those on the critic left out.
 """
 
 import argparse
@@ -14,32 +16,40 @@ import json
 import platform
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
+
+from protocol.provider import read_provider_key
+from protocol.trust import TrustStore
+from protocol.verify import open_bundle
+from style_provider.leakage.findings import HEADLINES, attack_findings
+from style_provider.leakage.report import RESULT
+
+Row = Mapping[str, Any]
+
 VARIANTS: dict[str, tuple[str, ...]] = {
     "from the base": (),
-    "from the base, no critic": ("--critic", "no"),
     "from scratch": ("--init", "none"),
-    "from scratch, no critic": ("--init", "none", "--critic", "no"),
     "a quarter of the time": ("--budget", "QUARTER"),
-    "stop gap 1.2": ("--init", "none", "--set", "encapsulation.stop_gap=1.2"),
+    "stop gap 1.2": ("--set", "encapsulation.stop_gap=1.2"),
     "one of each work": ("--near-duplicates", "remove"),
     "jitter 4 %": ("--set", "encapsulation.jitter=0.04"),
     "half the channels": ("--init", "none", "--set", "channel_base=1024", "--set", "enc_base=1024"),
 }
 """Options of ``package`` beside the common ones; ``QUARTER`` stands for a quarter of ``--budget``."""
 
-FIGURES = (
-    "copy rate", "three-sample AUC", "extracted images", "completion AUC", "membership AUC",
-    "membership TPR at FPR 1 %",
-)  # fmt: skip
+NO_CRITIC = ", no critic"
+WHY = "packed to be measured, not to be handed out"
 _READ = """95 % intervals; one training each. Figures are attacks that were tried, not a bound: see
 [leakage.md](../leakage.md). The base model may have seen some of these public images, held-out ones
-among them: figures of bundles that start from it say what the training of the style added."""
-WHY = "packed to be measured, not to be handed out"
+among them: figures of bundles that start from it say what the training of the style added. A row without critic
+is the bundle above it, with the attacks on the critic left out of the strongest. KID is that of photos painted by the
+bundle against style images that nothing was trained on; LPIPS is that of reconstructions of held-out images."""
 
 
 def program(*words: str | Path) -> list[str]:
@@ -62,108 +72,209 @@ def quarter(budget: str) -> str:
     return f"{float(number) / 4:g}{budget[len(number) :]}"
 
 
-def measured(options: argparse.Namespace, style: str, folder: str, variant: str) -> dict[str, Any]:
-    """Pack one bundle, or find it, and return what is known of it."""
-    name = f"{style}-{variant.replace(', ', '-').replace(' ', '-')}"
-    path, note = options.runs / f"{name}.mdfy", options.runs / f"{name}.json"
-    if note.is_file():
-        found: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
-        return found
+# Bundles ----------------------------------------------------------------------
+
+
+def pack(options: argparse.Namespace, folder: str, variant: str, out: Path) -> None:
+    """Pack one bundle; its critic stays in it, so that it is measured too."""
     chosen = [quarter(options.budget) if word == "QUARTER" else word for word in VARIANTS[variant]]
     length = () if "--budget" in chosen else ("--budget", options.budget)
-    start = time.time()
-    packed = run(program(
-        "package", "--dataset", folder, "--key", options.runs / "keys" / "bench.pem", "--out", path, "--overwrite",
+    run(program(
+        "package", "--dataset", folder, "--key", options.runs / "keys" / "bench.pem", "--out", out,
         "--style-data", "confidential", "--critic", "yes", "--accept-leakage", WHY, "--audit", options.audit,
         "--photos", options.photos, "--seed", str(options.seed), "--threads", str(options.threads), *length, *chosen,
+        *options.options,
     ))  # fmt: skip
+
+
+def kid(options: argparse.Namespace, bundle: Path, key: Path, folder: str, reference: str | None) -> dict[str, Any]:
+    """Return the KID of painted photos, an ``Estimate`` by its fields."""
+    compared = ("--reference", reference) if reference else ()
     figures = run(program(
-        "evaluate", path, "--dataset", folder, "--photos", options.photos, "--styles", "2", "--limit", "100",
-        "--key", options.runs / "keys" / "bench.mdfykey", "--threads", str(options.threads), "--overwrite",
+        "evaluate", bundle, "--dataset", folder, "--photos", options.faces or options.photos, "--styles", "1",
+        "--limit", str(options.limit), "--key", key, "--threads", str(options.threads), "--overwrite", *compared,
     ))  # fmt: skip
+    found: dict[str, Any] = figures["figures"]["style"]["kid"]
+    return found
+
+
+def read(bundle: Path, key: Path, variant: str) -> Iterator[Row]:
+    """Return what the bundle and the folder of its run say; without its critic as well where it has one."""
+    home = bundle.with_name(f"{bundle.name}.run")
+    trust = TrustStore.of(read_provider_key(key))
+    with open_bundle(bundle, trust=trust, now=datetime.now(UTC)) as opened:
+        manifest, report = opened.manifest, json.loads(opened.read(RESULT))
+    settings = json.loads((home / "config.json").read_text(encoding="utf-8"))["settings"]
+    note = json.loads((home / "holdout.json").read_text(encoding="utf-8"))
+    audit = next(path for path in (home / "audit").iterdir() if (path / "seconds.json").is_file())
+    network = settings["preset"]["network"]
+    lpips = [figure.value for figure in manifest.evaluation or () if figure.metric.startswith("LPIPS")]
     row = {
-        "style": style, "variant": variant, "leakage": packed["leakage"], "images": packed["images"],
-        "held_out": packed["held_out"], "images_seen": packed["images_seen"], "train_seconds": packed["seconds"],
-        "all_seconds": time.time() - start, "kid": figures["figures"]["style"]["kid"],
-        "lpips": packed["reconstruction"].get("lpips"),
+        "variant": variant, "findings": report["findings"], "strength": report["strength"],
+        "trained": len(note["trained"]), "held_out": len(note["held"]), "side": network["resolution"],
+        "channels": network["channel_base"], "budget": settings["budget"], "init": settings["init"],
+        "seed": settings["seed"], "images_seen": manifest.provenance.training.images_seen,
+        "lpips": lpips[0] if lpips else None,
+        "audit_seconds": json.loads((audit / "seconds.json").read_text(encoding="utf-8")),
     }  # fmt: skip
-    note.write_text(json.dumps(row, indent=1), encoding="utf-8")
-    return row
+    yield row
+    if report["critic_shipped"]:
+        yield row | {"variant": f"{variant}{NO_CRITIC}", "findings": without_critic(report["findings"], audit)}
 
 
-def shown(finding: Mapping[str, Any], *, share: bool) -> str:
+def without_critic(findings: Sequence[Row], audit: Path) -> list[Row]:
+    """Return the findings of the same bundle without its critic, from the raw scores that the provider keeps.
+
+    Args:
+        findings: Of the bundle with its critic.
+        audit: Folder of that audit.
+    """
+    sides = [load_file(audit / f"scores-{side}.safetensors") for side in ("trained", "held")]
+    scores = {name: (sides[0][name], sides[1][name]) for name in sides[0] if not name.startswith("critic")}
+    sought = [[load_file(path) for path in sorted(audit.glob(f"{side}-*"))] for side in ("trained", "held")]
+    if all(sought):
+        for name in ("completion", "inversion"):
+            first, second = (-torch.cat([part[name] for part in side]) for side in sought)
+            scores[name] = (first, second)
+    again = {finding.name: finding.as_json() for finding in attack_findings(scores)}
+    return [again.get(f["name"], f) for f in findings if "critic" not in f["name"]]
+
+
+def measured(options: argparse.Namespace, style: str, variant: str, bundle: Path, key: Path) -> list[Row]:
+    """Return the rows of one bundle, measured now or earlier."""
+    note = options.runs / f"{style}-{variant.replace(' ', '-')}.json"
+    if not note.is_file():
+        found = kid(options, bundle, key, options.sets[style], options.references.get(style)) if options.limit else None
+        rows = [row | {"style": style, "kid": found} for row in read(bundle, key, variant)]
+        note.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    found_rows: list[Row] = json.loads(note.read_text(encoding="utf-8"))
+    return found_rows
+
+
+# The page ---------------------------------------------------------------------
+
+
+def shown(finding: Row, name: str) -> str:
     """Return value and interval of a finding."""
     if finding["value"] is None:
         return "-"
-
-    def word(value: float) -> str:
-        return f"{value:.1%}" if share else f"{value:.2f}"
-
-    interval = "" if finding["low"] is None else f" [{word(finding['low'])}, {word(finding['high'])}]"
-    return f"{word(finding['value'])}{interval}{' weak' if finding['weak'] else ''}"
+    share = name == "copy rate" or "TPR" in name
+    form = ".0f" if name == "extracted images" else ".1%" if share else ".2f"
+    interval = "" if finding["low"] is None else f" [{finding['low']:{form}}, {finding['high']:{form}}]"
+    return f"{finding['value']:{form}}{interval}{' weak' if finding['weak'] else ''}"
 
 
-def cells(row: Mapping[str, Any]) -> list[str]:
+def cells(row: Row) -> list[str]:
     """Return one line of the table."""
-    known = {finding["name"]: finding for finding in row["leakage"]["findings"]}
-    texts = [
-        f"{known[name]['value']:.0f}" if name == "extracted images"
-        else shown(known[name], share=name == "copy rate" or "TPR" in name)
-        for name in FIGURES
-    ]  # fmt: skip
-    kid = "-" if row["kid"]["value"] is None else f"{row['kid']['value']:.1f}"
+    known = {finding["name"]: finding for finding in row["findings"]}
+    figure = row["kid"]
+    kid_text = "-" if not figure or figure["value"] is None else f"{figure['value']:.1f}"
     lpips = "-" if row["lpips"] is None else f"{row['lpips']:.3f}"
-    return [row["variant"], *texts, kid, lpips, f"{row['images_seen'] / 1000:.1f}"]
+    return [row["variant"], *(shown(known[name], name) for name in HEADLINES), kid_text, lpips]
 
 
-def document(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> str:
-    """Return the page with one table for each set of style images, and the single attacks below."""
-    header = ["bundle", *FIGURES, "KID x 1000", "LPIPS held out", "kimg"]
-    how = f"budget {options.budget}, seed {options.seed}, audit {options.audit}, {options.threads} thread(s)"
-    parts = ["# What bundles give away of their style images", "", f"`benchmarks/leakage.py`: {how},"]
-    parts += [f"{platform.machine()}. {_READ}"]
+def course(row: Row) -> list[str]:
+    """Return how a bundle was made and attacked."""
+    plan, epochs = row["strength"], row["images_seen"] / row["trained"]
+    return [
+        row["variant"], f"{row['side']} px, {row['channels']}", row["init"].split()[0],
+        f"{row['trained']} + {row['held_out']}", row["budget"], f"{row['images_seen'] / 1000:.1f}, {epochs:.0f}",
+        str(plan["generated"]), str(plan["compared"]), f"{row['audit_seconds'] / 60:.1f}",
+    ]  # fmt: skip
+
+
+_COURSE = (
+    "bundle", "side, channels", "start", "trained + held out", "budget", "kimg, epochs", "drawn", "completed",
+    "audit, minutes",
+)  # fmt: skip
+
+
+def document(rows: Sequence[Row], options: argparse.Namespace) -> str:
+    """Return the page: figures, single attacks, how each bundle was made, and what was not."""
+    parts = ["# What bundles give away of their style images", "", _machine(options), _READ]
     for style in dict.fromkeys(row["style"] for row in rows):
         mine = [row for row in rows if row["style"] == style]
-        parts += ["", f"## {style}: {mine[0]['images']} images, {mine[0]['held_out']} of them held out", ""]
-        parts += [_line(header), _line(["---"] * len(header)), *(_line(cells(row)) for row in mine)]
-        attacks = [f for f in mine[0]["leakage"]["findings"] if f["name"].startswith(("AUC", "control"))]
-        names = [finding["name"] for finding in attacks]
-        parts += ["", "Single attacks:", "", _line(["bundle", *names]), _line(["---"] * (1 + len(names)))]
-        for row in mine:
-            known = {finding["name"]: finding for finding in row["leakage"]["findings"]}
-            parts.append(_line([row["variant"], *(shown(known[n], share=False) if n in known else "-" for n in names)]))
+        parts += ["", f"## {style}", "", *_table(["bundle", *HEADLINES, "KID x 1000", "LPIPS"], map(cells, mine))]
+        parts += ["", "Single attacks, AUC:", "", *_attacks(mine)]
+        made = [row for row in mine if not row["variant"].endswith(NO_CRITIC)]
+        parts += ["", "How they were made and attacked:", "", *_table(_COURSE, map(course, made))]
+        missing = [name for name in VARIANTS if name not in {row["variant"] for row in made}]
+        parts += ["", f"Not made for {style}: {', '.join(missing)}."] if missing else []
     return "\n".join(parts) + "\n"
 
 
-def _line(words: Sequence[str]) -> str:
-    return f"| {' | '.join(words)} |"
+def _machine(options: argparse.Namespace) -> str:
+    faces = f"KID of {options.limit} photos in one style each, " if options.limit else "KID not measured, "
+    extra = f"all with {' '.join(options.options)}, " if options.options else ""
+    return (
+        f"`benchmarks/leakage.py`, {options.threads} thread(s) of a shared {platform.machine()} machine, "
+        f"seed {options.seed}, {extra}{faces}minutes as the clock has them."
+    )
 
 
-def main() -> int:
-    """Measure what is not measured yet and write the table after each bundle."""
+def _attacks(rows: Sequence[Row]) -> list[str]:
+    known = [
+        {f["name"]: f for f in row["findings"] if f["name"].startswith(("AUC", "control"))}
+        for row in rows if not row["variant"].endswith(NO_CRITIC)
+    ]  # fmt: skip
+    names = list(dict.fromkeys(name for found in known for name in found))
+    lines = [[name, *(shown(found[name], name) if name in found else "-" for found in known)] for name in names]
+    made = [row["variant"] for row in rows if not row["variant"].endswith(NO_CRITIC)]
+    return _table(["attack", *made], lines)
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(words)} |" for words in (header, ["---"] * len(header), *lines)]
+
+
+def _pairs(given: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (word.partition("=") for word in given)}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure what is not measured yet and write the page after each bundle."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sets", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("sets", nargs="+", metavar="STYLE=FOLDER")
+    parser.add_argument("--finished", nargs="*", default=[], metavar="STYLE/VARIANT=BUNDLE")
+    parser.add_argument("--key", type=Path, help="the .mdfykey of finished bundles")
+    parser.add_argument("--reference", nargs="*", default=[], metavar="STYLE=FOLDER", help="images no training had")
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--photos", required=True, help="public photos")
+    parser.add_argument("--photos", required=True, help="public photos for the attacks")
+    parser.add_argument("--faces", help="photos for the KID; those of --photos where none are named")
+    parser.add_argument("--limit", type=int, default=100, help="photos painted for the KID; 0 leaves it out")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--budget", default="8kimg")
     parser.add_argument("--audit", default="standard")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    options = parser.parse_args()
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="more options of package, the last")
+    options = parser.parse_args(words)
+    options.sets, options.references = _pairs(options.sets), _pairs(options.reference)
     options.runs.mkdir(parents=True, exist_ok=True)
-    if not (options.runs / "keys").is_dir():
+    if options.variants and not (options.runs / "keys").is_dir():
         words = program("keygen", "--name", "Bench", "--out", options.runs / "keys", "--no-passphrase", "--quiet")
         subprocess.run(words, check=True)  # noqa: S603
-    rows = []
-    for given in options.sets:
-        style, _, folder = given.partition("=")
-        for variant in options.variants:
-            rows.append(measured(options, style, folder, variant))
-            options.out.write_text(document(rows, options), encoding="utf-8")
-            print(f"{style}, {variant}: done")
+    rows: list[Row] = []
+    for style, variant, bundle, key in _bundles(options):
+        if not bundle.is_file():
+            pack(options, options.sets[style], variant, bundle)
+        rows += measured(options, style, variant, bundle, key)
+        options.out.write_text(document(rows, options), encoding="utf-8")
+        print(f"{style}, {variant}: done")
     return 0
+
+
+def _bundles(options: argparse.Namespace) -> Iterator[tuple[str, str, Path, Path]]:
+    own = options.runs / "keys" / "bench.mdfykey"
+    finished = {tuple(name.split("/", 1)): Path(path) for name, path in _pairs(options.finished).items()}
+    for style in options.sets:
+        for (of, variant), bundle in finished.items():
+            if of == style:
+                yield style, variant, bundle, options.key or own
+        for variant in options.variants:
+            if (style, variant) not in finished:
+                yield style, variant, options.runs / f"{style}-{variant.replace(' ', '-')}.mdfy", own
 
 
 if __name__ == "__main__":
