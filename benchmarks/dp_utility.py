@@ -13,7 +13,7 @@ in a vault of its own, starting from the public faces; without privacy on the sa
 photos, with as many gradients, from the same start. Each row is a unit, kept in
 ``--out``; a training that was stopped goes on, and a finished one is not repeated.
 Writes ``dp-utility.md`` and a sheet of outputs of people who do not exist. With
-``--dp-schedule quick`` about ten minutes of one core for each row with privacy, and
+``--dp-schedule quick`` about a quarter of an hour of a slow core for each row with privacy, and
 three for the public faces.
 """
 

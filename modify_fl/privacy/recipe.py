@@ -30,10 +30,10 @@ class Schedule:
 DP_SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
     {
         "default": Schedule(batch=256, steps=500),
-        "quick": Schedule(batch=128, steps=100),
+        "quick": Schedule(batch=128, steps=50),
     }
 )
-"""``default`` is that of P-52; ``quick`` takes about a tenth of its gradients."""
+"""``default`` is that of P-52; ``quick`` takes a twentieth of its gradients."""
 
 # For each choice: what is sound, and for what somebody might ask instead, the reason against it.
 _CHOICES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
