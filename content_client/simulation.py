@@ -27,6 +27,7 @@ from modify_fl.console import Console, ItemsFailedError, duration
 from modify_fl.errors import ConfigError
 from modify_fl.federated.guard import RoundRecord
 from modify_fl.federated.plan import PLAN_FILE, FederationPlan, PrivatePlan, read_plan, write_plan
+from modify_fl.federated.ray_backend import run_with_ray
 from modify_fl.federated.records import Schema
 from modify_fl.federated.result import write_result
 from modify_fl.federated.simulation import Traffic, plan_simulation, simulate
@@ -86,6 +87,10 @@ class Simulation:
     """Asks for the passphrase of this client's adapter key, if it has one."""
     request: PrivateRequest | None
     """Public numbers of privacy; nothing without it."""
+    ray: bool = False
+    """Whether rounds run in Flower's own simulation, not in this process."""
+    align: bool = True
+    """Whether faces are found and aligned, for sites that read their photos themselves."""
 
 
 def run_simulation(task: Simulation, *, fresh: bool, dry_run: bool, console: Console) -> Mapping[str, object]:
@@ -122,6 +127,11 @@ def run_simulation(task: Simulation, *, fresh: bool, dry_run: bool, console: Con
     for warning in nets.warnings:
         console.warn(warning)
     traffic, start = Traffic(), time.monotonic()
+    if task.ray:
+        run_with_ray(
+            plan, folder, bundle=task.bundle, sites=[source_of(ground) for ground in task.grounds], align=task.align,
+            seed=task.seed,
+        )  # fmt: skip
     done = simulate(
         task.style, plan, _sites(task, plan, nets, console), folder, watch=traffic.count,
         tell=lambda record: console.note(_line(record, plan, time.monotonic() - start)),

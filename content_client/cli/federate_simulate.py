@@ -22,7 +22,7 @@ from content_client.identity import own_identity
 from content_client.results import refuse_existing
 from modify_fl.config import Precision, Runtime
 from modify_fl.console import Console, Verbosity, run_command
-from modify_fl.errors import ConfigError, MissingPackageError
+from modify_fl.errors import ConfigError
 from modify_fl.options import (
     DebugOption,
     DeviceOption,
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from modify_fl.artifacts import LoadedStyle
 
 __all__ = ["simulate"]
+
+_PLANNED = ("batch=", "learning_rate=", "subset=")
 
 
 def simulate(
@@ -134,7 +136,7 @@ def simulate(
 
     def action() -> Mapping[str, object]:
         private = words.wanted(mode="offline", tensorboard=None)
-        _require_backend(backend)
+        ray = _require_backend(backend, private=private, changes=settings or [])
         _require_sites(site, sites, photos)
         part = subset or ("lora" if private else None)  # P-51
         changes, recipe = split_changes([*(settings or []), *([f"subset={part}"] if part else [])], private=private)
@@ -151,6 +153,10 @@ def simulate(
         set_environment()  # before anything imports Flower (F-4)
         from content_client.adaptation import open_style
         from content_client.simulation import Simulation, run_simulation
+        from modify_fl.federated.ray_backend import require_ray
+
+        if ray:
+            require_ray()
 
         style = open_style(bundle, console, identity=own, record=not dry_run)
         task = Simulation(
@@ -159,6 +165,7 @@ def simulate(
             quorum=quorum, max_update_norm=longest, seed=seed, require=require, out=out, overwrite=overwrite,
             runtime=Runtime(device=device, threads=threads, precision=cast("Precision", precision)), request=request,
             ask=lambda question: known_passphrase(passphrase_file) or console.ask_secret(question),
+            ray=ray, align=not no_align,
         )  # fmt: skip
         return run_simulation(task, fresh=fresh, dry_run=dry_run, console=console)
 
@@ -191,8 +198,15 @@ def _require_sites(folders: list[Path] | None, count: int | None, photos: Path |
         )
 
 
-def _require_backend(name: str) -> None:
+def _require_backend(name: str, *, private: bool, changes: list[str]) -> bool:
+    """Return whether Ray is asked for."""
     if name not in {"local", "ray"}:
         raise ConfigError(f"no backend is called {name}", fix="use --backend local or --backend ray")
-    if name == "ray":
-        raise MissingPackageError("ray")
+    own = [change for change in changes if not change.removeprefix("stylization.").startswith(_PLANNED)]
+    if name == "ray" and (private or own):
+        raise ConfigError(
+            f"{'--privacy dp' if private else own[0]} does not go with --backend ray",
+            why="Ray's processes take the preset's weights and what the plan says",
+            fix="use --backend local",
+        )
+    return name == "ray"

@@ -4,8 +4,8 @@ For people who know Flower. Which bundle and which folders of photos are used st
 the run's settings, which would be wrong over a network: there whoever starts a run would
 choose what a site reads. A site that has joined a federation never gets here (F-8, F-10);
 here every node must be a partition of one simulation. Nothing is guaranteed about the
-photos, and the result is ``local-only``: checkpoints in the folder ``out``, from which
-``content-client federate simulate`` signs an adapter.
+photos. The rounds are kept in the folder ``out``; where that is ``NAME.mdfa.run``,
+``content-client federate simulate --out NAME.mdfa`` with the same numbers signs the result.
 """
 
 import os
@@ -20,7 +20,7 @@ from modify_fl.data import load_images
 from modify_fl.errors import ConfigError
 from modify_fl.federated.client_app import make_client_app
 from modify_fl.federated.compat import Context
-from modify_fl.federated.plan import FederationPlan
+from modify_fl.federated.plan import FederationPlan, read_plan, write_plan
 from modify_fl.federated.server_app import Coordinator
 from modify_fl.federated.simulation import plan_simulation
 from modify_fl.federated.site import OpenTraining, Site
@@ -41,8 +41,11 @@ def coordinator_by_hand(context: Context) -> Coordinator:
         ConfigError: A setting is missing or makes no sense.
         ProtocolError: The bundle is not acceptable.
     """
-    style = _style(_text(context, "bundle"))
-    return Coordinator(plan=_plan(context, style), style=style, folder=Path(_text(context, "out")))
+    style, folder = _style(_text(context, "bundle")), Path(_text(context, "out"))
+    plan = _plan(context, style)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_plan(plan, folder, overwrite=True)
+    return Coordinator(plan=plan, style=style, folder=folder)
 
 
 def _site(context: Context) -> Site:
@@ -55,7 +58,7 @@ def _site(context: Context) -> Site:
     bundle = _text(context, "bundle")
     return _built(
         bundle, _plan(context, _style(bundle)), _folders(context)[chosen],
-        align=bool(context.run_config["align"]), seed=int(context.run_config["seed"]) + chosen,
+        align=bool(context.run_config["align"]), seed=int(context.run_config["seed"]) + chosen + 1,
     )  # fmt: skip
 
 
@@ -78,11 +81,13 @@ def _built(bundle: str, plan: FederationPlan, photos: str, *, align: bool, seed:
 
 def _plan(context: Context, style: LoadedStyle) -> FederationPlan:
     settings, config = context.run_config, _config(style)
+    if settings["plan"]:
+        return read_plan(Path(str(settings["plan"])))
     return plan_simulation(
         style, sites=len(_folders(context)), subset=str(settings["subset"]),  # type: ignore[arg-type]
         rounds=int(settings["num-server-rounds"]), local_steps=int(settings["local-steps"]), batch=config.batch,
         learning_rate=config.learning_rate, fedprox_mu=float(settings["fedprox-mu"]),
-        quorum=int(settings["quorum"]) or None, wait_seconds=120.0,
+        quorum=int(settings["quorum"]) or None,
     )  # fmt: skip
 
 

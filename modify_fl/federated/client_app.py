@@ -8,15 +8,12 @@ import logging
 from collections.abc import Callable
 
 from modify_fl.errors import InterruptedRunError
-from modify_fl.federated.compat import ClientApp, Context, Error, Message
+from modify_fl.federated.compat import APP_FAILED, ClientApp, Context, Error, Message
 from modify_fl.federated.records import RefusedError
 from modify_fl.federated.site import Site
 from modify_fl.privacy.release import failure
 
-__all__ = ["ERROR_CODE", "Complain", "make_client_app", "refusal"]
-
-ERROR_CODE = 2
-"""Flower's number for an app that failed; the word says the rest."""
+__all__ = ["Complain", "make_client_app", "refusal"]
 
 Complain = Callable[[Exception], None]
 """Told on the site what really went wrong."""
@@ -53,7 +50,7 @@ def make_client_app(find: Callable[[Context], Site], complain: Complain | None =
 def refusal(error: Exception, message: Message) -> Message:
     """Return the reply to ``message`` that says in one word why there is no other."""
     word = error.word if isinstance(error, RefusedError) else failure(error)
-    return Message(Error(code=ERROR_CODE, reason=word), reply_to=message)
+    return Message(Error(code=APP_FAILED, reason=word), reply_to=message)
 
 
 def _log(error: Exception) -> None:

@@ -188,6 +188,7 @@ _LATE = {
     "ListRunsRequest": "flwr.proto.control_pb2",
     "RegisterNodeRequest": "flwr.proto.control_pb2",
     "RuntimeVersionHttpInterceptor": "flwr.supercore.interceptors",
+    "SimulationConfig": "flwr.proto.federation_config_pb2",
     "StartRunRequest": "flwr.proto.control_pb2",
     "StopRunRequest": "flwr.proto.control_pb2",
     "TASK_TYPE_TO_COMMAND": "flwr.supercore.constant",
@@ -196,6 +197,7 @@ _LATE = {
     "flower_supernode": "flwr.supernode.cli.flower_supernode",
     "flwr_clientapp": "flwr.supernode.cli.flwr_clientapp",
     "flwr_serverapp": "flwr.superlink.cli.flwr_serverapp",
+    "flwr_simulation": "flwr.simulation.app",
     "start_parent_process_monitor": "flwr.supercore.app_utils",
     "user_config_to_proto": "flwr.common.serde",
 }

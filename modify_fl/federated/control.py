@@ -71,16 +71,16 @@ class _Secret:
 class Control:
     """A connection to the Control API of one SuperLink."""
 
-    def __init__(self, address: str, authority: Path, secret: str) -> None:
+    def __init__(self, address: str, authority: Path | None, secret: str) -> None:
         """Prepare a connection; nothing is sent.
 
         Args:
             address: Host and port.
-            authority: The file ``ca.crt``.
+            authority: The file ``ca.crt``; none for a SuperLink of this machine without TLS.
             secret: What the SuperLink was started with.
         """
         self._client = compat.ControlHttpClient.from_server_address(
-            address, False, authority.read_bytes(),  # noqa: FBT003 - Flower's signature
+            address, authority is None, authority.read_bytes() if authority else None,
             [_Secret(secret), compat.RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
         )  # fmt: skip
 
@@ -138,13 +138,16 @@ class Control:
         """
         self._ask("RegisterNode", compat.RegisterNodeRequest(public_key=public_key, name=name))
 
-    def start(self, fab: bytes, fab_sha256: str, config: Mapping[str, int | float | str | bool]) -> int:
+    def start(
+        self, fab: bytes, fab_sha256: str, config: Mapping[str, int | float | str | bool], *, simulated: int = 0
+    ) -> int:  # fmt: skip
         """Start a run of an app and return its id.
 
         Args:
             fab: The app's archive.
             fab_sha256: Its digest.
             config: Values that replace those in the app; every site sees them.
+            simulated: Number of sites that a SuperLink of this machine simulates; 0 in a deployment.
 
         Raises:
             FederationSetupError: The SuperLink refuses.
@@ -152,6 +155,11 @@ class Control:
         request = compat.StartRunRequest(
             fab=compat.Fab(hash_str=fab_sha256, content=fab), override_config=compat.user_config_to_proto(dict(config))
         )
+        if simulated:
+            alone = compat.SimulationConfig(
+                num_supernodes=simulated, client_resources_num_cpus=1, init_args_num_cpus=simulated
+            )  # fmt: skip
+            request.override_federation_config.CopyFrom(alone)
         return int(self._ask("StartRun", request).run_id)
 
     def state(self, run_id: int) -> RunState:

@@ -10,7 +10,7 @@ __all__ = ["APP_FOLDER", "FAB_SHA256", "fab_bytes"]
 APP_FOLDER = Path(__file__).parent / "flower_app"
 """The app as ``flwr run`` and ``flwr build`` take it."""
 
-FAB_SHA256 = "dcec2b1945c54a5e86830c67f5e1170023c37d33259d4aadf0202741f3ecf290"
+FAB_SHA256 = "a24b370bbe6ea32a9a0343450a6ecfbefbd95e9ce59e5134dd60c2a5f7447d9b"
 """SHA-256 of what ``flwr build`` makes of ``APP_FOLDER``; published in every signed style bundle."""
 
 

@@ -11,7 +11,7 @@ __all__ = ["PARENT", "PROGRAMS", "SECRET", "main"]
 
 PROGRAMS = {
     "superexec": "flower_superexec", "superlink": "flower_superlink", "supernode": "flower_supernode",
-    "serverapp": "flwr_serverapp",
+    "serverapp": "flwr_serverapp", "simulation": "flwr_simulation",
 }  # fmt: skip
 """What may be started, and Flower's name for it."""
 PARENT = "MODIFY_PARENT"

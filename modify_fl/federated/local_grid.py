@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from modify_fl.federated.compat import (
+    APP_FAILED,
     ClientApp,
     Context,
     Error,
@@ -28,7 +29,6 @@ from modify_fl.federated.compat import (
 __all__ = ["Carried", "LocalGrid"]
 
 _RUN = 1
-_APP_FAILED = 2  # Flower's number for an app that raised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class LocalGrid(Grid):
         except Exception as error:
             if getattr(error, "exit_code", 0) == 130:  # the user at this machine wants to stop
                 raise
-            return Message(Error(code=_APP_FAILED, reason=f"{type(error)}:<'{error}'>"), reply_to=message)
+            return Message(Error(code=APP_FAILED, reason=f"{type(error)}:<'{error}'>"), reply_to=message)
 
     def _carried(self, way: Literal["down", "up"], node: int, message: Message) -> Message:
         data = message_to_proto(message).SerializeToString()
