@@ -21,6 +21,7 @@ from modify_fl.errors import ConfigError
 from modify_fl.federated.client_app import make_client_app
 from modify_fl.federated.compat import Context
 from modify_fl.federated.plan import FederationPlan, read_plan, write_plan
+from modify_fl.federated.records import RefusedError
 from modify_fl.federated.server_app import Coordinator
 from modify_fl.federated.simulation import plan_simulation
 from modify_fl.federated.site import OpenTraining, Site
@@ -50,10 +51,7 @@ def coordinator_by_hand(context: Context) -> Coordinator:
 
 def _site(context: Context) -> Site:
     if "partition-id" not in context.node_config:
-        raise ConfigError(
-            "this app trains on photos of a simulation only", why="a message must not choose what a site reads (F-10)",
-            fix="join a federation with content-client federate join",
-        )  # fmt: skip
+        raise RefusedError("policy", "settings of a run name photos in a simulation only (F-10)")
     chosen = int(context.node_config["partition-id"])
     bundle = _text(context, "bundle")
     return _built(

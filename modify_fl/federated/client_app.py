@@ -44,6 +44,12 @@ def make_client_app(find: Callable[[Context], Site], complain: Complain | None =
     def train(message: Message, context: Context) -> Message:
         return Message(find(context).answer(message.content), reply_to=message)
 
+    for other in (app.evaluate, app.query):
+
+        @other(mods=[scrub])
+        def refuse(message: Message, context: Context) -> Message:  # noqa: ARG001 - whatever is asked
+            raise RefusedError("policy", f"a message of type {message.metadata.message_type}")
+
     return app
 
 

@@ -23,7 +23,7 @@ from modify_fl.training.interrupt import StopRequest
 __all__ = ["require_ray", "run_with_ray"]
 
 _HOST = "127.0.0.1"
-_POLL = 2.0
+_POLL = 3.0
 _PROCESS = "modify_fl.federated.flower_process"
 
 
@@ -61,8 +61,9 @@ def run_with_ray(
     """
     require_ray()
     check()
+    folder = folder.resolve()
     config: dict[str, int | float | str | bool] = {
-        "plan": str((folder / PLAN_FILE).resolve()), "out": str(folder.resolve()), "bundle": str(bundle.resolve()),
+        "plan": str(folder / PLAN_FILE), "out": str(folder), "bundle": str(bundle.resolve()),
         "sites": os.pathsep.join(str(site.resolve()) for site in sites), "align": align, "seed": seed,
     }  # fmt: skip
     secret, port = secrets.token_hex(32), free_port(_HOST)
@@ -81,12 +82,19 @@ def run_with_ray(
 
 def _superlink(folder: Path, port: int, secret: str) -> Child:
     home, programs = folder / "flower", folder / "bin"
-    write_programs(programs, {"flwr-simulation": python_words(_PROCESS, "simulation")}, log=folder / "flower.log")
+    started = {
+        "flower-superexec": python_words(_PROCESS, "superexec"),
+        "flwr-simulation": python_words(_PROCESS, "simulation"),
+    }
+    write_programs(programs, started, log=folder / "flower.log")
     words = python_words(
         _PROCESS, "superlink", "--insecure", "--simulation", "--isolation", "subprocess", "--host", _HOST, "--port",
         str(port), "--disable-runtime-dependency-installation",
     )  # fmt: skip
-    more = {SECRET: secret, "PATH": f"{programs}{os.pathsep}/usr/bin{os.pathsep}/bin"}  # Ray looks at the system's
+    more = {
+        SECRET: secret,
+        "PATH": os.pathsep.join((str(programs), "/usr/bin", "/bin")),  # Ray calls programs of the system
+    }
     return start(
         "SuperLink", words, environment=child_environment(home, programs, more), log=folder / "flower.log",
         cwd=folder,

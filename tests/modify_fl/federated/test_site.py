@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from modify_fl.config import Runtime, StylizationConfig, Subset
 from modify_fl.data import ImageSet, load_images
 from modify_fl.errors import PrivacyBudgetError, VaultBusyError
 from modify_fl.federated.client_app import make_client_app
-from modify_fl.federated.compat import Context, Message, MessageType, RecordDict, TaskIdentity
+from modify_fl.federated.compat import ConfigRecord, Context, Message, MessageType, RecordDict, TaskIdentity
 from modify_fl.federated.plan import FederationPlan, PrivatePlan
 from modify_fl.federated.records import (
     Instruction,
@@ -163,6 +164,52 @@ def test_a_policy_that_forbids_a_round_is_heard_before_anything_is_trained(
     assert stage.step_count == 0
 
 
+HOSTILE: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "other tensors": ("bundle_mismatch", lambda r: r.update({"arrays": make_record({"encoder.x": torch.zeros(1)})})),
+    "another bundle": ("bundle_mismatch", lambda r: r["config"].update({"bundle_payload_sha256": "0" * 64})),
+    "another schema": ("bundle_mismatch", lambda r: r["config"].update({"adapter_schema": "0" * 64})),
+    "noise": ("policy", lambda r: r["config"].update({"noise_multiplier": 0.0})),
+    "more steps": ("policy", lambda r: r["config"].update({"local_steps": 10**6})),
+    "a path": ("policy", lambda r: r["config"].update({"photos": "/home/ann/other-photos"})),
+    "a metric": ("policy", lambda r: r["config"].update({"metrics": ["loss", "num-photos"]})),
+    "code": ("policy", lambda r: r.update({"code": ConfigRecord({"source": "import os"})})),
+    "a later round": ("policy", lambda r: r["config"].update({"round": 99})),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_coordinator_gets_a_word_and_no_photo_is_touched(
+    name: str, style: LoadedStyle, training: Callable[[FederationPlan], OpenTraining]
+) -> None:
+    plan = plan_for(style, batch=2)
+    stage = training(plan)
+    expected, change = HOSTILE[name]
+    content = asked(style, plan)
+    change(content)
+    reply = sent(Site(style, plan, stage), content)
+    assert (reply.has_content(), reply.error.reason) == (False, expected)
+    assert stage.step_count == 0
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "query", "train.other"])
+def test_nothing_but_training_is_answered(
+    kind: str, style: LoadedStyle, training: Callable[[FederationPlan], OpenTraining]
+) -> None:
+    plan = plan_for(style, batch=2)
+    site = Site(style, plan, training(plan))
+    if kind == "train.other":  # Flower finds no handler; its own words hold nothing of the site
+        with pytest.raises(ValueError, match="No train function registered with name 'other'"):
+            sent(site, asked(style, plan), kind)
+    else:
+        assert sent(site, asked(style, plan), kind).error.reason == "policy"
+
+
+def sent(site: Site, content: RecordDict, kind: str = MessageType.TRAIN) -> Message:
+    TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1
+    app = make_client_app(lambda _: site, lambda _: None)
+    return app(Message(content, 7, kind), Context(1, 7, {}, RecordDict(), {}))
+
+
 # With privacy -----------------------------------------------------------------------------
 
 
@@ -241,9 +288,6 @@ def test_a_vault_that_another_run_holds_is_busy(style: LoadedStyle, vault: Path,
 
 def word(site: Site, style: LoadedStyle, plan: FederationPlan) -> str | None:
     """What the coordinator is told."""
-    TaskIdentity.run_id = TaskIdentity.task_id = TaskIdentity.node_id = 1
-    app = make_client_app(lambda _: site, lambda _: None)
-    message = Message(asked(style, plan), 7, MessageType.TRAIN)
-    reply = app(message, Context(1, 7, {}, RecordDict(), {}))
+    reply = sent(site, asked(style, plan))
     assert not reply.has_content()
     return reply.error.reason
