@@ -125,7 +125,7 @@ def check_base(adapter: Verification, base: Verification) -> None:
 
     Raises:
         PolicyError: E_BASE, another bundle, or a tensor that is not trainable
-            there with the same type and shape.
+            there with the same shape, and with the same type or as float32.
     """
     wanted = adapter.manifest.base
     if wanted is None or base.kind != "style-bundle":
@@ -147,5 +147,6 @@ def check_base(adapter: Verification, base: Verification) -> None:
         if file is None or changed.file != file.file:
             raise problem("E_BASE", detail=f"{changed.file} is frozen there")
         for name, info in changed.tensors.items():
-            if allowed.get(name) != info:
+            there = allowed.get(name)
+            if there is None or there.shape != info.shape or info.dtype not in {there.dtype, "F32"}:
                 raise problem("E_BASE", detail=f"tensor {name} is not trainable there in this form")

@@ -78,16 +78,17 @@ def safetensors(header: object, data: bytes) -> bytes:
     return struct.pack("<Q", len(raw)) + raw + data
 
 
-def weights(table: Mapping[str, list[int]] = TABLE, value: float = 0.5) -> bytes:
-    """Return a valid safetensors file, float32, all values equal."""
+def weights(table: Mapping[str, list[int]] = TABLE, value: float = 0.5, dtype: str = "F32") -> bytes:
+    """Return a valid safetensors file, all values equal."""
+    form = {"F32": "<f", "F16": "<e"}[dtype]
     header, data = {}, b""
     for name, shape in table.items():
         count = 1
         for side in shape:
             count *= side
         begin = len(data)
-        data += struct.pack("<f", value) * count
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
+        data += struct.pack(form, value) * count
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, len(data)]}
     return safetensors(header, data)
 
 

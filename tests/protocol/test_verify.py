@@ -1,5 +1,6 @@
 """The door from bytes to a VerifiedBundle: what it gives, and what it asks for (B-25)."""
 
+import contextlib
 import errno
 import gc
 import importlib
@@ -442,6 +443,17 @@ def test_adapter_that_touches_more_than_it_may(tmp_path: Path, base: VerifiedBun
     with base, adapter, pytest.raises(PolicyError) as caught:
         check_base(adapter, base)
     assert caught.value.code == "E_BASE"
+
+
+@pytest.mark.parametrize(
+    ("stored", "changed", "right"), [("F16", "F32", True), ("F16", "F16", True), ("F32", "F16", False)]
+)
+def test_adapter_may_be_more_precise_than_its_base(tmp_path: Path, stored: str, changed: str, right: bool) -> None:
+    write_style(tmp_path / "s.mdfy", members={**MEMBERS, ENCODER: weights(dtype=stored)})
+    with open_trusted(tmp_path / "s.mdfy") as base:
+        adapter = write_adapter(tmp_path / "a.mdfa", base, {ENCODER: weights(HEAD, dtype=changed)})
+        with adapter, contextlib.nullcontext() if right else pytest.raises(PolicyError, match="not trainable there"):
+            check_base(adapter, base)
 
 
 def test_base_without_trainable_tensors(tmp_path: Path) -> None:
