@@ -15,6 +15,7 @@ from modify_fl.errors import DataError
 
 __all__ = ["Photo", "default_photos", "listed_photos", "open_photos"]
 
+_DEMO = "demo"
 _ARCHIVES = frozenset({".zip"})
 
 
@@ -43,35 +44,36 @@ def default_photos() -> Path:
     return folder
 
 
-def open_photos(sources: Sequence[Path], stack: ExitStack) -> list[Photo]:
+def open_photos(sources: Sequence[str | Path], stack: ExitStack) -> list[Photo]:
     """Return all photos of files, folders and ZIP files, each once, in the order given.
 
     Args:
-        sources: What the user named.
+        sources: What the user named: paths and patterns; the text ``demo`` means that data set, ``./demo`` a folder.
         stack: Keeps ZIP files open while the photos are read.
 
     Raises:
         DataError: A source does not exist, or a folder holds no picture.
     """
     photos: list[Photo] = []
-    seen: set[Path] = set()
+    seen: set[str | Path] = set()
     for source in (found for named in sources for found in _expanded(named)):
-        place = source.resolve()
+        place = source if source == _DEMO else Path(source).resolve()
         if place in seen:
             continue
         seen.add(place)
-        if source.is_dir() or source.suffix.lower() in _ARCHIVES:
-            files = stack.enter_context(open_pictures(source))
+        path = Path(source)
+        if source == _DEMO or path.is_dir() or path.suffix.lower() in _ARCHIVES:
+            files = stack.enter_context(open_pictures(_DEMO if source == _DEMO else path))
             photos += [Photo(name=name, read=lambda n=name, f=files: f.read(n)) for name in files.names]  # type: ignore[misc]
             photos += [Photo(name=name, read=_refusal(name, why)) for name, why in files.rejected]
-        elif source.is_file():
-            photos.append(Photo(name=source.name, read=source.read_bytes))
+        elif path.is_file():
+            photos.append(Photo(name=path.name, read=path.read_bytes))
         else:
             raise DataError(f"there is no photo or folder {source}", fix="check the path")
     return photos
 
 
-def _expanded(source: Path) -> list[Path]:
+def _expanded(source: str | Path) -> Sequence[str | Path]:
     """Return the files that a pattern such as ``holiday/*.jpg`` stands for; a path that exists is no pattern."""
     if not glob.has_magic(str(source)) or os.path.lexists(source):
         return [source]

@@ -176,7 +176,7 @@ def load_images(
         source: Path, or the name of a data set.
         resolution: R; pictures are cropped to their central square and resized (M-49).
         data_root: Folder of a named data set; see ``open_pictures``.
-        look: What ``synthetic`` draws; without meaning for other sources.
+        look: What ``synthetic`` draws, and which pictures of ``demo``; without meaning for other sources.
         limit: Load the first so many only; of ``synthetic``, draw so many.
         in_memory: Most bytes of pixels to keep in memory; a quarter of this machine's when omitted.
         align: Find the largest face of each picture and align it (U-62); a picture
@@ -193,7 +193,7 @@ def load_images(
     if source == "synthetic":
         images = _draw(look, resolution, SYNTHETIC_COUNT if limit is None else limit)
     else:
-        with open_pictures(source, data_root=data_root) as files:
+        with open_pictures(source, data_root=data_root, look=look) as files:
             reader = PhotoReader(resolution=resolution, faces="largest", align=align)
             images = _load(files, reader, limit, memory_limit() if in_memory is None else in_memory)
     check_range(images)

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import BinaryIO, Literal
 
 from modify_fl.errors import DataError
+from modify_fl.ready import demo_pictures
 
 __all__ = ["DATASETS", "DatasetCard", "PictureFiles", "StyleData", "open_pictures"]
 
@@ -41,7 +42,7 @@ class DatasetCard:
     licence: str
     """Licence, and what it asks for."""
     url: str
-    """Page that leads to the data; empty for a set that is drawn."""
+    """Page that leads to the data; empty for a set that comes with this program."""
     layout: str
     """Folders and files of the official download."""
     style_data: StyleData
@@ -55,7 +56,7 @@ class DatasetCard:
     def how_to_get(self) -> tuple[str, str, str]:
         """Three lines: where it comes from, its licence, where to put it."""
         if not self.url:
-            return ("nothing to get: it is drawn by this program", f"licence: {self.licence}", "no folder needed")
+            return ("nothing to get: it comes with this program", f"licence: {self.licence}", "no folder needed")
         return (
             f"get it from {self.url}",
             f"licence: {self.licence}",
@@ -73,6 +74,14 @@ _CARDS = (
         style_data="licensed",
         folders=("data1024x1024", "CelebA-HQ-img", "data512x512", "data256x256", "data128x128"),
         flat=True,
+    ),
+    DatasetCard(
+        name="demo",
+        title="people who do not exist at 64 x 64, painted or as photos, drawn by the models of this package",
+        licence="Apache-2.0, that of this program",
+        url="",
+        layout="none",
+        style_data="public",
     ),
     DatasetCard(
         name="ffhq",
@@ -139,7 +148,9 @@ class PictureFiles:
 
 
 @contextmanager
-def open_pictures(source: str | Path, *, data_root: Path | None = None) -> Iterator[PictureFiles]:
+def open_pictures(
+    source: str | Path, *, data_root: Path | None = None, look: Literal["photo", "painting"] = "photo"
+) -> Iterator[PictureFiles]:
     """Open a folder, a ZIP file or a named data set.
 
     Files with the suffix of a picture count, at any depth, sorted by their path;
@@ -150,6 +161,7 @@ def open_pictures(source: str | Path, *, data_root: Path | None = None) -> Itera
         source: Path of a folder or ZIP file, or a name in ``DATASETS`` other than ``synthetic``.
         data_root: Folder of the named data set. Without it ``$MODIFY_DATA/<name>``
             and then ``$MODIFY_DATA`` are tried.
+        look: Which pictures of ``demo``; without meaning for other sources.
 
     Yields:
         The files, which can be read until the block ends.
@@ -157,10 +169,10 @@ def open_pictures(source: str | Path, *, data_root: Path | None = None) -> Itera
     Raises:
         DataError: There is no such source, it is damaged, or it holds no picture.
     """
-    if isinstance(source, str) and source in DATASETS:
+    if isinstance(source, str) and source in DATASETS and source != "demo":
         yield _named(DATASETS[source], data_root)
         return
-    path = Path(source)
+    path = demo_pictures(look) if source == "demo" else Path(source)
     if path.is_dir():
         yield _checked(_folder(str(path), path, _walk(path)))
     elif path.is_file():
@@ -169,7 +181,7 @@ def open_pictures(source: str | Path, *, data_root: Path | None = None) -> Itera
         except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise DataError(f"cannot open {path}", why=str(error).lower(), fix="name a folder or a ZIP file") from error
         with archive:
-            yield _checked(_archive(str(path), archive))
+            yield _checked(_archive(str(source), archive))
     else:
         names = ", ".join(DATASETS)
         raise DataError(f"there is no folder or file {path}", fix=f"name a folder, a ZIP file or one of {names}")
@@ -309,5 +321,5 @@ def _missing(card: DatasetCard, base: Path | None, data_root: Path | None) -> Da
     return DataError(
         f"the data set {card.name} is {where}; get it from {card.url}",
         why=f"its licence does not let it come with this program ({card.licence})",
-        fix=f"put {card.layout} into {folder}, or use the data set synthetic, which needs no download",
+        fix=f"put {card.layout} into {folder}, or use the data set demo, which comes with this program",
     )

@@ -15,6 +15,7 @@ import typer.core
 __all__ = [
     "AcceptLicencesOption",
     "BudgetOption",
+    "BundleOption",
     "DebugOption",
     "DeviceOption",
     "DryRunOption",
@@ -57,6 +58,12 @@ BudgetOption = Annotated[
     str | None,
     typer.Option(
         "--budget", metavar="LENGTH", help="Length of the run: 10m, 2h, 20kimg or 500steps.", show_default="preset"
+    ),
+]
+BundleOption = Annotated[
+    Path,
+    typer.Option(
+        "--bundle", metavar="FILE", help="The style: a .mdfy file, or paintings, engravings: they came along."
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of everything that is drawn.")]

@@ -26,6 +26,7 @@ from modify_fl.errors import ConfigError, ShapeError
 from modify_fl.metrics.colour import reinhard
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.photo import PhotoReader, PhotoSource, Stylized, faces_of
+from modify_fl.ready import bundle_path
 from modify_fl.styles import Controls, Seeded, StyleChoice, draw_rows, seeded
 from modify_fl.training.runtime import resolve
 from modify_fl.training.stylization import adapt, adapt_to_photo
@@ -84,7 +85,7 @@ class Style:
         """Verify a bundle, and an adapter for it, and load them.
 
         Args:
-            path: The ``.mdfy`` file.
+            path: The ``.mdfy`` file, or the name of a style that came with the package.
             trust: The keys that are accepted; there is no default (U-50).
             adapter: An ``.mdfa`` file made for this bundle.
             identity: The user's own age identity, for files that are encrypted
@@ -94,7 +95,7 @@ class Style:
             ProtocolError: Verification failed; nothing was loaded (B-25).
         """
         now = datetime.now(UTC)
-        with open_bundle(Path(path), trust=trust, now=now, identity=identity) as bundle:
+        with open_bundle(bundle_path(Path(path)), trust=trust, now=now, identity=identity) as bundle:
             loaded = load_style(bundle)
         if adapter is None:
             return cls(loaded)

@@ -35,6 +35,7 @@ from modify_fl.errors import ConfigError
 from modify_fl.launch import Launch
 from modify_fl.options import (
     BudgetOption,
+    BundleOption,
     DebugOption,
     DeviceOption,
     DryRunOption,
@@ -56,6 +57,7 @@ from modify_fl.options import (
 )
 from modify_fl.overrides import override
 from modify_fl.passphrase import known_passphrase
+from modify_fl.ready import bundle_path, demo_advice
 from protocol.encryption import Identity
 from protocol.verify import inspect_bundle
 
@@ -71,10 +73,12 @@ _SECTION = "stylization."
 
 
 def adapt(
-    bundle: Annotated[Path, typer.Option("--bundle", metavar="FILE", help="The style: a .mdfy file.")],
+    bundle: BundleOption,
     photos: Annotated[
         str | None,
-        typer.Option("--photos", metavar="DIR", help="Folder or ZIP file.", show_default="$MODIFY_PHOTOS or ./photos"),
+        typer.Option(
+            "--photos", metavar="DIR", help="Folder, ZIP file or demo.", show_default="$MODIFY_PHOTOS or ./photos"
+        ),
     ] = None,
     mode: Annotated[
         str,
@@ -150,12 +154,12 @@ def adapt(
     def action() -> Mapping[str, object]:
         if launch.size > 1 and mode != "offline":
             raise ConfigError(f"the mode {mode} is one process", fix="use --mode offline, or start without torchrun")
-        chosen = _mode(mode, keep=keep, budget=budget, pictures=pictures)
+        style_file, chosen = bundle_path(bundle), _mode(mode, keep=keep, budget=budget, pictures=pictures)
         private = words.wanted(mode=chosen, tensorboard=tensorboard)
         part = subset or ("lora" if private else None)  # P-51
         changes, recipe = split_changes([*(settings or []), *([f"subset={part}"] if part else [])], private=private)
         own = own_identity(identity, passphrase_file, console.ask_secret)
-        config = recipe_of(bundle, own, changes)
+        config = recipe_of(style_file, own, changes)
         if show_config:
             console.say(json.dumps(dataclasses.asdict(config), indent=1))
             return {"config": dataclasses.asdict(config)}
@@ -170,9 +174,10 @@ def adapt(
 
         from content_client.adaptation import Adaptation, adapt_encoder, adapt_photos, load, measure
 
-        style, images = load(bundle, source, console, identity=own, record=not dry_run, align=not no_align)
+        with demo_advice(style_file):
+            style, images = load(style_file, source, console, identity=own, record=not dry_run, align=not no_align)
         task = Adaptation(
-            style=style, bundle=bundle, photos=images, config=config, seed=seed, runtime=runtime, require=require,
+            style=style, bundle=style_file, photos=images, config=config, seed=seed, runtime=runtime, require=require,
             out=target, overwrite=overwrite,
             ask=lambda question: known_passphrase(passphrase_file) or console.ask_secret(question),
             tensorboard=tensorboard, keep_cache=keep_cache,

@@ -11,6 +11,7 @@ from content_client.results import refuse_existing
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import (
+    BundleOption,
     DebugOption,
     DryRunOption,
     IdentityOption,
@@ -21,12 +22,13 @@ from modify_fl.options import (
     VerboseOption,
 )
 from modify_fl.passphrase import Ask, known_passphrase
+from modify_fl.ready import bundle_path, demo_advice
 
 __all__ = ["export"]
 
 
 def export(
-    bundle: Annotated[Path, typer.Option("--bundle", metavar="FILE", help="The style: a .mdfy file.")],
+    bundle: BundleOption,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file.")] = False,
     mdfa: Annotated[bool, typer.Option("--mdfa", help="Sign the adapter again, as one that may be shared.")] = False,
@@ -81,12 +83,13 @@ def export(
         from content_client.exporting import Export
 
         job = Export(
-            bundle=bundle, adapter=adapter, out=out, seeds=range(seed, seed + styles), reason=reason,
+            bundle=bundle_path(bundle), adapter=adapter, out=out, seeds=range(seed, seed + styles), reason=reason,
             photos=photos, identity=own, overwrite=overwrite,
         )  # fmt: skip
         if mdfa:
             return job.share(console, ask=_asking(console, passphrase_file), dry_run=dry_run)
-        return job.run(console, dry_run=dry_run)
+        with demo_advice(job.bundle):
+            return job.run(console, dry_run=dry_run)
 
     return run_command(console, action)
 

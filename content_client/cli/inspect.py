@@ -19,6 +19,7 @@ from modify_fl.options import (
     QuietOption,
     VerboseOption,
 )
+from modify_fl.ready import bundle_path
 from protocol.trust import TrustStore
 
 __all__ = ["inspect"]
@@ -36,14 +37,16 @@ def inspect(
 ) -> int:
     """Show what a bundle says about itself.
 
-    FILE is a .mdfy or .mdfa file: style, licence, privacy, provider. Its
-    weights are not loaded. What is not verified is marked so.
+    FILE is a .mdfy or .mdfa file, or the name of a style that came with the program.
+    Shown are style, licence, privacy and provider; weights are not loaded. What is not verified is marked so.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
     console = Console("content-client", "inspect", verbosity)
 
     def action() -> Mapping[str, object]:
         own = own_identity(identity, passphrase_file, console.ask_secret)
-        return inspect_file(console, file, trust=TrustStore.default(), now=datetime.now(UTC), identity=own, form=form)
+        return inspect_file(
+            console, bundle_path(file), trust=TrustStore.default(), now=datetime.now(UTC), identity=own, form=form
+        )
 
     return run_command(console, action)

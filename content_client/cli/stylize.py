@@ -13,6 +13,7 @@ from content_client.results import Job, output_stems, refuse_existing
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import (
+    BundleOption,
     DebugOption,
     DryRunOption,
     FreshOption,
@@ -25,14 +26,15 @@ from modify_fl.options import (
     ThreadsOption,
     VerboseOption,
 )
+from modify_fl.ready import bundle_path, demo_advice
 
 __all__ = ["stylize"]
 
 
 def stylize(
-    bundle: Annotated[Path, typer.Option("--bundle", metavar="FILE", help="The style: a .mdfy file.")],
+    bundle: BundleOption,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pictures go.")],
-    photos: Annotated[list[Path] | None, typer.Argument(metavar="PHOTO...")] = None,
+    photos: Annotated[list[str] | None, typer.Argument(metavar="PHOTO...")] = None,
     listed: Annotated[
         Path | None, typer.Option("--list", metavar="FILE", help="A text file that names photos, one a line.")
     ] = None,
@@ -98,19 +100,23 @@ def stylize(
     """Paint the faces of photos in the style of a bundle.
 
     PHOTO is a photo, a folder, a ZIP file or a pattern such as 'holiday/*.jpg'; name as many as
-    you like. Faces are found, aligned, painted and put back; the rest of a photo stays as it is.
-    One picture per photo and style, under the photo's name; several styles add their mark:
-    photo-s1.png. A contact sheet and results.jsonl, one line per photo, lie beside them. The same
-    command goes on with a run that was stopped.
+    you like. 'demo' means faces of nobody that came with the program, ./demo a folder. Faces are found,
+    aligned, painted and put back; the rest of a photo stays as it is. One picture per photo and
+    style, under the photo's name; several styles add their mark: photo-s1.png. A contact sheet and
+    results.jsonl, one line per photo, lie beside them. The same command goes on with a run that was
+    stopped.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)
     console = Console("content-client", "stylize", verbosity)
 
     def action() -> Mapping[str, object]:
+        style_file = bundle_path(bundle)
         with ExitStack() as stack:
-            sources = [*(photos or []), *(listed_photos(listed) if listed else [])]
+            sources: list[str | Path] = [*(photos or []), *(listed_photos(listed) if listed else [])]
             if not sources:
-                raise ConfigError("no photo is named", fix="name photos or folders, or a list of them with --list")
+                raise ConfigError(
+                    "no photo is named", fix="name photos or folders, a list of them with --list, or demo"
+                )
             found = open_photos(sources, stack)
 
             from content_client.choices import choose_styles
@@ -135,7 +141,8 @@ def stylize(
             from modify_fl.photo import PhotoReader
 
             own = own_identity(identity, passphrase_file, console.ask_secret)
-            style = load_style(bundle, adapter, threads, identity=own, console=console)
+            with demo_advice(style_file):
+                style = load_style(style_file, adapter, threads, identity=own, console=console)
             if not no_align:
                 style.require_alignment()
             painter = Painter(

@@ -12,6 +12,7 @@ from content_client.cli.trust_show import kinds, record_of_key, show_provider
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption, new_program
+from modify_fl.ready import DEMO_KEY, ready_bundles
 from protocol.errors import UntrustedKeyError
 from protocol.pins import PinnedKey, Provider
 from protocol.provider import ProviderKey, read_provider_key
@@ -29,7 +30,10 @@ def _console(command: str, as_json: bool, quiet: bool, verbose: int, debug: bool
 
 @trust.command("add")
 def _add(
-    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]")] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Accept the key of the styles that came with this package instead.")
+    ] = False,
     fingerprint: Annotated[
         str | None,
         typer.Option("--fingerprint", metavar="SHA256:...", help="As the provider told you, by another channel."),
@@ -46,13 +50,19 @@ def _add(
 
     FILE is the provider's .mdfykey file. Compare the fingerprint that is shown
     with what the provider told you by another channel, or give it here.
+    With --demo no file is named: the key came with the program.
     """
     console = _console("add", as_json, quiet, verbose, debug)
 
     def action() -> Mapping[str, object]:
-        key = read_provider_key(file)
+        if (file is None) != demo:
+            raise ConfigError("a key file or --demo is needed, and not both", fix="content-client trust add --demo")
+        key = read_provider_key(file or DEMO_KEY)
+        if demo:
+            _explain_demo(console, key)
         if fingerprint is None:
-            _ask(console, key, file)
+            if file is not None:
+                _ask(console, key, file)
         elif fingerprint != key.fingerprint:
             raise UntrustedKeyError(
                 "the fingerprint is not that of the key file",
@@ -69,6 +79,12 @@ def _add(
         return {**record_of_key(pin), "provider_id": pin.provider_id, "label": pin.label, "roles": list(pin.roles)}
 
     return run_command(console, action)
+
+
+def _explain_demo(console: Console, key: ProviderKey) -> None:
+    """Say what the acceptance is worth: no other channel is there to compare with."""
+    console.note(f"the key of the styles that came with this program: {', '.join(ready_bundles())}")
+    console.note(f"whoever gave you the program gave you the key {key.fingerprint} too; its private half was destroyed")
 
 
 def _ask(console: Console, key: ProviderKey, file: Path) -> None:

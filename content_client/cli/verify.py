@@ -19,6 +19,7 @@ from modify_fl.options import (
     QuietOption,
     VerboseOption,
 )
+from modify_fl.ready import bundle_path, demo_advice
 from protocol.trust import TrustStore
 
 __all__ = ["verify"]
@@ -41,8 +42,8 @@ def verify(
 ) -> int:
     """Check a bundle against the accepted keys.
 
-    FILE is a .mdfy or .mdfa file. Every step is listed; nothing is loaded, and
-    what was seen before is not changed.
+    FILE is a .mdfy or .mdfa file, or the name of a style that came with the program.
+    Every step is listed; nothing is loaded, and what was seen before is not changed.
 
     Some providers ask for your agreement to their terms before a style can be
     used. With --accept-terms they are shown, and your agreement to this very
@@ -55,12 +56,13 @@ def verify(
     def action() -> Mapping[str, object]:
         if audit and accept:
             raise ConfigError("--audit and --accept-terms exclude each other", fix="audit first, then accept")
-        trust, now = TrustStore.default(), datetime.now(UTC)
+        found, trust, now = bundle_path(file), TrustStore.default(), datetime.now(UTC)
         own = own_identity(identity, passphrase_file, console.ask_secret)
         if audit:
-            return audit_file(console, file, trust=trust, now=now, identity=own)
+            return audit_file(console, found, trust=trust, now=now, identity=own)
         if accept:
-            accept_terms(console, file, trust=trust, now=now, identity=own)
-        return verify_file(console, file, trust=trust, now=now, identity=own)
+            accept_terms(console, found, trust=trust, now=now, identity=own)
+        with demo_advice(found):
+            return verify_file(console, found, trust=trust, now=now, identity=own)
 
     return run_command(console, action)

@@ -14,7 +14,7 @@ from modify_fl.base.card import BaseCard, markdown, to_json
 from modify_fl.base.start import MODEL_PARTS, tensor_table
 from modify_fl.errors import ConfigError
 
-__all__ = ["LARGEST", "write_base"]
+__all__ = ["LARGEST", "stored", "write_base"]
 
 LARGEST = 15_000_000
 """Bytes that the weights of a base may have: it travels with every installation."""
@@ -38,7 +38,7 @@ def write_base(card: BaseCard, states: Mapping[str, Mapping[str, Tensor]]) -> Ba
         ConfigError: A tensor is missing, superfluous or mis-shaped, has a value
             float16 cannot hold, or the file would be too large.
     """
-    tensors = {f"{part}.{name}": _stored(value) for part in sorted(states) for name, value in states[part].items()}
+    tensors = {f"{part}.{name}": stored(value) for part in sorted(states) for name, value in states[part].items()}
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
     expected = tensor_table(card.network)
     wrong = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
@@ -64,7 +64,8 @@ def write_base(card: BaseCard, states: Mapping[str, Mapping[str, Tensor]]) -> Ba
     return card
 
 
-def _stored(value: Tensor) -> Tensor:
+def stored(value: Tensor) -> Tensor:
+    """Return a tensor as files that travel with the package hold it: float16 where it has rows, else float32."""
     value = value.detach().cpu().contiguous()
     return value.to(torch.float16) if value.ndim > 1 else value.float()
 

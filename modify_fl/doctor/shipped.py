@@ -1,13 +1,19 @@
-"""Models that come with packages: the face detector and the bases (U-6, M-23)."""
+"""Models that come with packages: the face detector, the bases and the ready styles (U-6, M-23)."""
 
 import base64
 import hashlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.metadata import PackagePath, files
 from pathlib import Path
 
 from modify_fl.base.card import HOME, read_card
 from modify_fl.doctor.report import Check, Look
+from modify_fl.ready import DEMO_KEY, ready_bundles
+from protocol.errors import ProtocolError
+from protocol.provider import read_provider_key
+from protocol.trust import TrustStore
+from protocol.verify import verify_bundle
 
 __all__ = ["LOOKS"]
 
@@ -54,5 +60,18 @@ def _bases() -> Iterator[Check]:
         )  # fmt: skip
 
 
-LOOKS: dict[str, Look] = {"face detector": _detector, "base model": _bases}
-"""Both, by name."""
+def _ready() -> Iterator[Check]:
+    """Check the signature of each ready style against the key that came with it; nobody has to accept that key."""
+    try:
+        trust = TrustStore.of(read_provider_key(DEMO_KEY))
+        for path in ready_bundles().values():
+            verify_bundle(path, trust=trust, now=datetime.now(UTC))
+    except ProtocolError as error:
+        yield Check(name="ready styles", state="fail", found=str(error), fix="install the package anew")
+    else:
+        names = ", ".join(ready_bundles()) or "none"
+        yield Check(name="ready styles", state="ok", found=f"{names}; signatures right")
+
+
+LOOKS: dict[str, Look] = {"face detector": _detector, "base model": _bases, "ready styles": _ready}
+"""All of them, by name."""

@@ -87,7 +87,7 @@ def _check(
     def action() -> Mapping[str, object]:
         if source == "synthetic":
             raise ConfigError("there is nothing to check: synthetic is drawn", fix="name a folder or another data set")
-        with open_pictures(source, data_root=data_root) as files:
+        with open_pictures(source, data_root=data_root, look="painting") as files:
             bad = _unreadable(files)
             total = len(files.names) + len(files.rejected)
         for name, why in bad:

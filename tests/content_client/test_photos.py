@@ -35,6 +35,18 @@ def test_photos_of_files_folders_and_archives(tmp_path: Path) -> None:
         assert photos[3].read() == photos[0].read()
 
 
+def test_demo_means_the_faces_that_came_along_and_a_path_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ExitStack() as stack:
+        draw_photos(tmp_path / "demo", 1)
+        photos = open_photos(["demo", "demo"], stack)
+        assert (photos[0].name, len(photos)) == ("photo-000.png", 240)
+        assert photos[0].read().startswith(b"\x89PNG")
+        assert [photo.name for photo in open_photos(["./demo"], stack)] == ["p0.png"]
+
+
 def test_a_photo_that_is_not_there_stops_before_work(tmp_path: Path) -> None:
     with ExitStack() as stack, pytest.raises(DataError, match="there is no photo or folder"):
         open_photos([tmp_path / "missing.jpg"], stack)

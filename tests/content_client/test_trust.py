@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from programs import client
 
+from modify_fl.ready import DEMO_KEY
 from protocol.manifest import BundleInfo
 from protocol.provider import issue_provider_key, read_provider_key, rotate_provider_key, write_provider_key
 from protocol.revocation import Revocation, issue_revocation, self_revocation, write_revocation
@@ -31,6 +32,24 @@ def test_right_fingerprint_is_accepted_then_listed_then_removed(key: Path, tmp_p
     assert TrustStore.default().list() == ()
     assert client("trust", "remove", "nord", cwd=tmp_path).code == 5
     assert client("trust", "remove", "", cwd=tmp_path).code == 2
+
+
+def test_the_key_that_came_along_is_accepted_when_asked_for(tmp_path: Path) -> None:
+    shipped = read_provider_key(DEMO_KEY)
+    result = client("trust", "add", "--demo", cwd=tmp_path)
+    assert result.code == 0
+    assert result.out == f"accepted {shipped.name} for styles\nfingerprint  {shipped.fingerprint}\n"
+    assert "engravings, paintings" in result.err
+    assert "whoever gave you the program gave you the key" in result.err
+    assert [pin.fingerprint for pin in TrustStore.default().list()] == [shipped.fingerprint]
+
+
+def test_demo_takes_no_file_and_no_other_fingerprint(key: Path, tmp_path: Path) -> None:
+    assert client("trust", "add", "--demo", key, cwd=tmp_path).code == 2
+    assert client("trust", "add", cwd=tmp_path).code == 2
+    other = read_provider_key(key).fingerprint
+    assert client("trust", "add", "--demo", "--fingerprint", other, cwd=tmp_path).code == 5
+    assert TrustStore.default().list() == ()
 
 
 @pytest.mark.parametrize("change", [lambda text: text[:-1], lambda text: text.lower(), lambda text: ""])

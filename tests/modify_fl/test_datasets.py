@@ -160,7 +160,7 @@ def test_file_that_is_no_zip(data: bytes, tmp_path: Path) -> None:
 def test_source_that_is_not_there_names_the_choices(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no folder or file") as caught, open_pictures(tmp_path / "none"):
         pass
-    assert "celeba-hq, ffhq, metfaces, synthetic" in caught.value.fix
+    assert "celeba-hq, demo, ffhq, metfaces, synthetic" in caught.value.fix
 
 
 def test_source_without_pictures(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_source_without_pictures(tmp_path: Path) -> None:
 
 
 def test_cards_are_complete() -> None:
-    assert list(DATASETS) == ["celeba-hq", "ffhq", "metfaces", "synthetic"]
+    assert list(DATASETS) == ["celeba-hq", "demo", "ffhq", "metfaces", "synthetic"]
     for name, card in DATASETS.items():
         assert card.name == name
         assert card.style_data in {"public", "licensed", "confidential"}
@@ -316,9 +316,16 @@ def test_missing_data_set_is_explained_in_three_lines(
     assert card.layout in error.fix
     place = {"nothing": f"$MODIFY_DATA/{name}", "environment": f"{tmp_path}/{name}", "option": str(tmp_path)}
     assert f"into {place[where]}, or" in error.fix
-    assert "the data set synthetic" in error.fix
+    assert "the data set demo" in error.fix
     assert "met-cc0" not in " ".join(lines)  # it cannot be built yet
     assert error.exit_code == 10
+
+
+def test_demo_is_paintings_or_photos() -> None:
+    for look, first in (("painting", "painting-000.png"), ("photo", "photo-000.png")):
+        with open_pictures("demo", look=look) as files:
+            assert (files.title, files.names[0]) == ("demo", first)
+            assert files.read(first).startswith(b"\x89PNG")
 
 
 def test_synthetic_has_no_files() -> None:

@@ -11,6 +11,7 @@ import pytest
 from modify_fl.base.card import HOME
 from modify_fl.doctor import shipped
 from modify_fl.doctor.report import Check
+from modify_fl.ready import ready_bundles
 
 
 def _only(name: str) -> Check:
@@ -60,3 +61,17 @@ def test_a_base_is_compared_with_its_record(
         (tmp_path / "base-64.safetensors").unlink()
     monkeypatch.setattr(shipped, "HOME", tmp_path)
     assert _only("base model").state == state
+
+
+@pytest.mark.parametrize("damage", ["none", "changed", "key"])
+def test_a_ready_style_is_compared_with_its_signature(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = Path(shutil.copy(ready_bundles()["paintings"], tmp_path))
+    if damage == "changed":
+        content = bytearray(copy.read_bytes())
+        content[len(content) // 2] ^= 1
+        copy.write_bytes(content)
+    monkeypatch.setattr(shipped, "ready_bundles", lambda: {"paintings": copy})
+    monkeypatch.setattr(shipped, "DEMO_KEY", tmp_path / "none.mdfykey" if damage == "key" else shipped.DEMO_KEY)
+    assert _only("ready styles").state == ("ok" if damage == "none" else "fail")
