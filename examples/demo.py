@@ -1,11 +1,13 @@
-"""The whole story in a few minutes: keygen, package, trust, adapt, stylize, and a page to look at.
+"""The whole story in a few minutes, ending in a page to look at.
 
-Runs the two programs exactly as a provider and a client would, each command
-shown on the page with its output. Faces come from ``$MODIFY_DATA`` where that
-has a set this script knows, else they are drawn. Everything is written below
-one folder, configuration and trust store included.
+A verified style that came with the package paints faces first. Then a provider
+makes a style of its own, a client trusts, adapts and paints, and three sites adapt
+one encoder together under differential privacy. The two programs
+run exactly as a provider and a client would type them; every command is shown on
+the page with its output. All faces are those of the data set ``demo``: nobody's.
+Everything is written below one folder, configuration and trust store included.
 
-    python examples/demo.py --out demo [--minutes 3]
+    python examples/demo.py --out demo [--minutes 2]
 """
 
 import argparse
@@ -17,32 +19,47 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 
 _MARKER = ".modify-demo"
-_STYLES = ("style/paintings/128", "metfaces")
-_PHOTOS = (("content/congress/128", "content/london/128"), ("ffhq", "ffhq"), ("celeba-hq", "celeba-hq"))
-_SHOWN = 8
+_NEW, _ADAPT = 8, 64
+_SITES, _OF_SITE = ("north", "east", "south"), 56
 _TINY = tuple(
     word
     for change in ("resolution=32", "channel_max=16", "enc_max=16", "pyramid=16", "trunk=16", "w_dim=16", "z_dim=16")
     for word in ("--set", change)
 )
 _ONE_CORE = ("--threads", "1", "--precision", "fp32")
+_FILES = (
+    ("paintings, engravings", "modify_fl/ready", "signed weights, no picture", "everybody: they came with the package"),
+    ("style images", "", "the collection", "nobody"),
+    ("style.mdfy", "style.mdfy", "signed weights, no picture", "clients"),
+    ("photos", "", "faces", "nobody"),
+    ("photos.mdfa", "photos.mdfa", "a part of the encoder, adapted", "nobody: local-only"),
+    ("updates of the sites", "", "clipped, noisy sums", "the coordinator"),
+    ("together.mdfa", "together.mdfa", "what three sites learnt, with its claim", "whoever the sites like"),
+    ("ledgers of the sites", "", "what was spent", "nobody"),
+)
 
 
 @dataclass(kw_only=True)
 class Story:
-    """Commands that were run, with what they printed."""
+    """Commands that were run, with what they printed, and what there is to see."""
 
     folder: Path
     """Everything is written here."""
+    start: float = field(default_factory=time.monotonic)
+    """When it began."""
     steps: list[tuple[str, str, float]] = field(default_factory=list)
     """Command line, output, seconds."""
+    chapters: list[str] = field(default_factory=list)
+    """HTML, in order."""
 
-    def run(self, program: str, *words: str) -> None:
-        """Run one command in the folder; stop the demo if it fails."""
+    def run(self, program: str, *words: str) -> str:
+        """Run one command in the folder and return what it printed; stop the demo if it fails."""
         line = shlex.join([program, *words])
         print(f"\n$ {line}", flush=True)
         environment = {
@@ -61,6 +78,37 @@ class Story:
         if process.returncode:
             raise SystemExit(process.returncode)
         self.steps.append((line, "".join(lines), time.monotonic() - start))
+        return "".join(lines)
+
+    def tell(self, title: str, text: str, *parts: str) -> None:
+        """Add a chapter to the page."""
+        self.chapters.append(f"<h2>{html.escape(title)}</h2>\n<p>{text}</p>\n" + "\n".join(parts))
+
+    def picture(self, path: str, words: str) -> str:
+        """Return a picture as part of the page."""
+        data = base64.b64encode((self.folder / path).read_bytes()).decode("ascii")
+        return (
+            f'<figure><img src="data:image/png;base64,{data}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+        )
+
+    def write(self) -> Path:
+        """Write the page as far as the story went: self-contained, no script, no network."""
+        commands = "\n".join(
+            f"<details><summary><code>$ {html.escape(line)}</code> <small>{took:.0f} s</small></summary>"
+            f"<pre>{html.escape(text)}</pre></details>"
+            for line, text, took in self.steps
+        )
+        files = "\n".join(
+            f"<tr><td>{name}</td><td>{_megabytes(self.folder, path)}</td><td>{holds}</td><td>{goes}</td></tr>"
+            for name, path, holds, goes in _FILES
+        )
+        minutes, seconds = divmod(round(time.monotonic() - self.start), 60)
+        text = Template(Path(__file__).with_name("demo.html").read_text(encoding="utf-8")).substitute(
+            time=f"{minutes} min {seconds} s", chapters="\n".join(self.chapters), commands=commands, files=files
+        )
+        page = self.folder / "index.html"
+        page.write_text(text, encoding="utf-8")
+        return page
 
 
 def main() -> int:
@@ -70,32 +118,87 @@ def main() -> int:
     parser.add_argument(
         "--tiny", action="store_true", help="networks of a few thousand weights, to test the demo itself"
     )
-    parser.add_argument("--minutes", type=float, default=3.0, help="training time of stage 1")
+    parser.add_argument("--minutes", type=float, default=2.0, help="training time of stage 1")
     options = parser.parse_args()
-    folder = _fresh_folder(options.out.resolve())
-    style, photos, new_photos = _sources(folder)
-    story, start = Story(folder=folder), time.monotonic()
-    story.run("style-provider", "keygen", "--name", "Studio", "--out", "keys", "--no-passphrase")
-    seconds = round(60 * options.minutes)
-    story.run(
-        "style-provider", "package", "--dataset", style, "--key", "keys/studio.pem", "--out", "style.mdfy",
-        "--name", "Demo", "--budget", f"{seconds}s", "--audit", "no" if options.tiny else "60s",
-        "--accept-leakage", "a demonstration that stays on this machine", *(_TINY + _ONE_CORE if options.tiny else ()),
+    story = Story(folder=_fresh_folder(options.out.resolve()))
+    _unpack(story.folder)
+    ready_styles(story)
+    print(f"\nfirst pictures: {story.write()}\nnext: a style of your own, which takes some minutes", flush=True)
+    own_style(story, seconds=round(60 * options.minutes), small=_TINY + _ONE_CORE if options.tiny else ())
+    federation(story, small=_ONE_CORE if options.tiny else ())
+    print(f"\nlook at {story.write()}")
+    return 0
+
+
+def ready_styles(story: Story) -> None:
+    """A client accepts the demo key, checks a style that came along, and paints with it."""
+    story.run("content-client", "trust", "add", "--demo")
+    story.run("content-client", "verify", "paintings")
+    card = story.run("content-client", "inspect", "paintings")
+    sheets = []
+    for name in ("paintings", "engravings"):
+        story.run(
+            "content-client", "stylize", "--no-align", "--bundle", name, "new-photos", "--styles", "4", "--seed", "1",
+            "--out", f"out-{name}",
+        )  # fmt: skip
+        sheets.append(story.picture(f"out-{name}/contact-sheet.png", f"{name}: a photo, then four styles of it"))
+    story.tell(
+        "Styles that came with the package", "Signed, verified before anything was loaded, and used without training.",
+        '<div class="pair">', *sheets, "</div>",
+        f"<details><summary>The card of <code>paintings</code>, as it is signed</summary><pre>{html.escape(card)}</pre>"
+        "</details>",
     )  # fmt: skip
-    story.run("content-client", "trust", "add", "keys/studio.mdfykey", "--fingerprint", _fingerprint(folder))
+
+
+def own_style(story: Story, *, seconds: int, small: tuple[str, ...]) -> None:
+    """A provider makes a style; a client trusts it, adapts to photos, and paints others."""
+    story.run("style-provider", "keygen", "--name", "Studio", "--out", "keys", "--no-passphrase")
+    story.run(
+        "style-provider", "package", "--dataset", "demo", "--key", "keys/studio.pem", "--out", "style.mdfy",
+        "--name", "My style", "--budget", f"{seconds}s", "--audit", "no" if small else "30s", *small,
+    )  # fmt: skip
+    story.run("content-client", "trust", "add", "keys/studio.mdfykey", "--fingerprint", _fingerprint(story.folder))
     story.run("content-client", "verify", "style.mdfy")
     story.run(
-        "content-client", "adapt", "--no-align", "--bundle", "style.mdfy", "--photos", photos, "--out", "photos.mdfa",
-        "--budget", f"{max(2, seconds // 5)}s", *(_ONE_CORE if options.tiny else ()),
+        "content-client", "adapt", "--no-align", "--bundle", "style.mdfy", "--photos", "photos", "--out", "photos.mdfa",
+        "--budget", f"{max(2, seconds // 4)}s", *(_ONE_CORE if small else ()),
     )  # fmt: skip
     story.run(
-        "content-client", "stylize", "--no-align", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", *new_photos,
+        "content-client", "stylize", "--no-align", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", "new-photos",
         "--styles", "4", "--seed", "1", "--out", "out",
     )  # fmt: skip
-    page = folder / "index.html"
-    page.write_text(_page(story, time.monotonic() - start), encoding="utf-8")
-    print(f"\nlook at {page}")
-    return 0
+    samples = max((story.folder / "style.mdfy.run" / "samples").glob("*.png"))
+    story.tell(
+        "A style of your own",
+        f"Trained for {seconds / 60:g} minutes, a look at how things go together. Give <code>style-provider "
+        "package</code> pictures of yours and a longer <code>--budget</code> for more. No differential privacy ran: "
+        "weights can contain recognisable traces of what they were trained on.",
+        '<div class="pair">', story.picture("out/contact-sheet.png", "a photo never trained on, then four styles"),
+        story.picture(f"style.mdfy.run/samples/{samples.name}", "what stays with the provider: style images, their "
+                      "reconstructions, drawn styles"),
+        "</div>",
+    )  # fmt: skip
+
+
+def federation(story: Story, *, small: tuple[str, ...]) -> None:
+    """Three sites adapt one encoder in a few noisy steps, each charged to its own ledger."""
+    for site in _SITES:
+        story.run("content-client", "privacy", "init", "--photos", site, "--epsilon", "8", "--delta", "1e-5")
+    folders = [word for site in _SITES for word in ("--site", site)]
+    story.run(
+        "content-client", "federate", "simulate", "style.mdfy", *folders, "--no-align", "--rounds", "3",
+        "--local-steps", "2", "--privacy", "dp", "--n-public", "50", "--batch", "8", "--accept-low-utility",
+        "--out", "together.mdfa", *small,
+    )  # fmt: skip
+    ledger = story.run("content-client", "privacy", "status", "--photos", _SITES[0])
+    claim = story.run("content-client", "privacy", "statement", "--photos", _SITES[0])
+    story.tell(
+        "Three sites together, and what it cost",
+        f"Three rounds of two noisy steps over {_OF_SITE} photos a site, in one process instead of over a network. "
+        "Every step was charged to the site's ledger before it ran. <b>No use is claimed:</b> so few photos and steps "
+        "pay for noise, and the program says so. The ledger of one site, and its claim:",
+        f"<pre>{html.escape(ledger)}</pre>", f"<pre>{html.escape(claim)}</pre>",
+    )  # fmt: skip
 
 
 def _fresh_folder(folder: Path) -> Path:
@@ -110,101 +213,31 @@ def _fresh_folder(folder: Path) -> Path:
     return folder
 
 
+def _unpack(folder: Path) -> None:
+    """Write faces of the data set demo as the photos of a client."""
+    from modify_fl.ready import demo_pictures
+
+    with zipfile.ZipFile(demo_pictures("photo")) as archive:
+        names = sorted(archive.namelist())
+        parts = {"new-photos": _NEW, "photos": _ADAPT} | dict.fromkeys(_SITES, _OF_SITE)
+        for part, count in parts.items():
+            archive.extractall(folder / part, names[:count])
+            del names[:count]
+
+
 def _fingerprint(folder: Path) -> str:
     from protocol.provider import read_provider_key
 
     return read_provider_key(folder / "keys" / "studio.mdfykey").fingerprint
 
 
-def _sources(folder: Path) -> tuple[str, str, list[str]]:
-    """Return style images, photos to adapt to, and new photos to stylize."""
-    root = Path(os.environ.get("MODIFY_DATA") or "/nonexistent")
-    style = next((name for name in _STYLES if (root / name).is_dir()), None)
-    photos = next((pair for pair in _PHOTOS if all((root / name).is_dir() for name in pair)), None)
-    if style and photos:
-        known = str(root / style) if "/" in style else style
-        pictures = sorted(path for path in (root / photos[1]).rglob("*") if path.suffix in {".jpg", ".png"})
-        step = max(1, len(pictures) // _SHOWN)
-        return known, str(root / photos[0]), [str(path) for path in pictures[::step][:_SHOWN]]
-    print("faces are drawn; set MODIFY_DATA to use real ones")
-    _draw(folder / "photos", 64, seed=11)
-    _draw(folder / "new-photos", _SHOWN, seed=12)
-    return "synthetic", "photos", ["new-photos"]
+def _megabytes(folder: Path, path: str) -> str:
+    if path == "modify_fl/ready":
+        from modify_fl.ready import ready_bundles
 
-
-def _draw(folder: Path, count: int, *, seed: int) -> None:
-    from modify_fl.faces.decode import save_png
-    from modify_fl.synthetic import draw_faces
-
-    for index, face in enumerate(draw_faces("photo", count, 128, seed)):
-        save_png(face, folder / f"face-{index:02d}.png")
-
-
-def _image(path: Path, alt: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}">'
-
-
-def _page(story: Story, seconds: float) -> str:
-    """Return one self-contained HTML page: no script, no network."""
-    samples = sorted((story.folder / "style.mdfy.run" / "samples").glob("*.png"))
-    learnt = (
-        _image(samples[-1], "style images above, their reconstructions below, then drawn styles") if samples else ""
-    )
-    sizes = {name: (story.folder / name).stat().st_size / 1e6 for name in ("style.mdfy", "photos.mdfa")}
-    commands = "\n".join(
-        f"<details><summary><code>$ {html.escape(line)}</code> <small>{took:.0f} s</small></summary>"
-        f"<pre>{html.escape(text)}</pre></details>"
-        for line, text, took in story.steps
-    )
-    parts = {
-        "TITLE": "modify-fl: a demo",
-        "TIME": f"{seconds / 60:.1f}",
-        "SHEET": _image(story.folder / "out" / "contact-sheet.png", "one row per photo: the photo, then four styles"),
-        "LEARNT": learnt,
-        "COMMANDS": commands,
-        "BUNDLE": f"{sizes['style.mdfy']:.1f}",
-        "ADAPTER": f"{sizes['photos.mdfa']:.1f}",
-    }
-    page = _TEMPLATE
-    for name, value in parts.items():
-        page = page.replace(f"@{name}@", value)
-    return page
-
-
-_TEMPLATE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>@TITLE@</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-img { width: 100%; max-width: 46rem; border-radius: 6px; }
-table { border-collapse: collapse; } td, th { border: 1px solid #8886; padding: .3rem .7rem; text-align: left; }
-pre { overflow-x: auto; background: #8882; padding: .7rem; border-radius: 6px; font-size: .8rem; }
-summary { cursor: pointer; overflow-wrap: anywhere; }
-</style></head><body>
-<h1>@TITLE@</h1>
-<p>Made in @TIME@ minutes on this computer, training included. A few minutes teach the look, not the detail:
-give <code>style-provider package</code> a longer <code>--budget</code> for that.</p>
-<h2>What the client gets</h2>
-<p>Each row is a photo that was never trained on, then the same photo in four styles.</p>
-<p>@SHEET@</p>
-<h2>What the provider's model learnt</h2>
-<p>Style images, their reconstructions, and styles drawn by the remapping network. This stays with the provider.</p>
-<p>@LEARNT@</p>
-<h2>Who holds what</h2>
-<table><tr><th>file</th><th>MB</th><th>holds</th><th>goes to</th></tr>
-<tr><td>style images</td><td></td><td>the collection</td><td>nobody</td></tr>
-<tr><td>style.mdfy</td><td>@BUNDLE@</td><td>signed weights, no picture</td><td>clients</td></tr>
-<tr><td>photos</td><td></td><td>faces</td><td>nobody</td></tr>
-<tr><td>photos.mdfa</td><td>@ADAPTER@</td><td>a part of the encoder, adapted</td><td>nobody: local-only</td></tr>
-</table>
-<p>No differential privacy ran: weights can contain recognisable traces of the pictures they were trained on. What
-attacks found of them stands in the bundle's privacy card (<code>content-client inspect style.mdfy</code>).</p>
-<h2>What was typed</h2>
-@COMMANDS@
-</body></html>
-"""
+        return f"{sum(file.stat().st_size for file in ready_bundles().values()) / 1e6:.1f}"
+    file = folder / path
+    return f"{file.stat().st_size / 1e6:.1f}" if path and file.is_file() else ""
 
 
 if __name__ == "__main__":

@@ -226,11 +226,12 @@ def test_demo_ends_with_a_page_of_its_own(tmp_path: Path) -> None:
     out = _run_example("demo.py", "--out", "demo", "--tiny", "--minutes", "0.02", cwd=tmp_path)
     page = tmp_path / "demo" / "index.html"
     assert out.endswith(f"look at {page}\n")
+    assert out.index(f"first pictures: {page}") < out.index("$ style-provider keygen")
     text = page.read_text(encoding="utf-8")
-    assert text.count("data:image/png;base64,") == 2
+    assert text.count("data:image/png;base64,") == 4
     assert "<script" not in text
     assert 'src="http' not in text
-    assert text.count("<details>") == 6  # every command that was typed
+    assert text.count("<details>") == out.count("\n$ ") + 1  # every command that was typed, and the card
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
     refused = subprocess.run(
