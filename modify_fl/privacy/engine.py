@@ -5,8 +5,9 @@ loss networks gives a_i = dl_i/dw_i for all pictures at once, then <w_i, a_i>
 gives the gradient of each unit with respect to the trained parameters of E'.
 
 Guarantees: the clipped gradient of a unit is a function of this unit, the
-weights, the step and public constants; its Euclidean norm is at most C in
-float64; views of a unit (augmentations, pictures of one person) are averaged
+weights, the step and public constants, bit by bit on one machine: every pass has one
+shape, filled up with grey pictures, since kernels for other shapes round in other
+ways; its Euclidean norm is at most C in float64; views of a unit (augmentations, pictures of one person) are averaged
 before clipping, so that a unit counts once (P-10, P-17).
 
 | case | result |
@@ -68,7 +69,7 @@ class GradientEngine(ABC):
             loss: All that judges codes.
             max_grad_norm: C.
             offset: ``w_avg``, frozen, [n, W]; added to what E' returns (M-17).
-            chunk: Pictures per pass through the loss networks; changes speed and memory only.
+            chunk: Pictures per pass through the loss networks.
 
         Raises:
             ConfigError: Nothing in E' is trained, or a loss network is not frozen (P-24).
@@ -111,6 +112,16 @@ class GradientEngine(ABC):
             for gradient in self._gradients(group, step):
                 yield clip(gradient, self.max_grad_norm)
 
+    def _filled(self, group: Sequence[Tensor]) -> Tensor:
+        """Return the pictures of a chunk and grey ones after them, [max(chunk, B), 3, R, R].
+
+        With less pictures a kernel may add in another order: one photo more in a
+        step would change the rounding of another's gradient (P-60).
+        """
+        photos = torch.cat(list(group))
+        missing = max(0, self.chunk - len(photos))
+        return torch.cat([photos, photos.new_zeros(missing, *photos.shape[1:])]).contiguous()
+
     def codes(self, photos: Tensor) -> Tensor:
         """Return E'(x), float32 [B, n, W]."""
         codes: Tensor = self.encoder(photos)
@@ -143,10 +154,10 @@ class MicroEngine(GradientEngine):
     """One unit at a time: the oracle, and the default on a CPU (P-15)."""
 
     def _gradients(self, group: Sequence[Tensor], step: int) -> Iterator[Tensor]:
-        photos = torch.cat(list(group))
+        photos = self._filled(group)
         with torch.no_grad():
             codes = self.codes(photos)
-        slopes = self._slopes(photos, codes, step)  # [B, n, W]
+        slopes = self._slopes(photos, codes, step)[: sum(map(len, group))]  # [B, n, W]
         for views, slope in zip(group, torch.split(slopes, [len(views) for views in group]), strict=True):
             score = (self.codes(views) * slope).sum() / len(views)
             found = torch.autograd.grad(score, self.parameters, allow_unused=True)
@@ -201,7 +212,7 @@ class OpacusEngine(GradientEngine):
                 parameter.grad = parameter.grad_sample = None  # type: ignore[attr-defined]
 
     def _gradients(self, group: Sequence[Tensor], step: int) -> Iterator[Tensor]:
-        photos = torch.cat(list(group)).contiguous()
+        photos = self._filled(group)
         with self._hooks() as hooked:
             codes = hooked(photos)  # one pass through E' serves the loss and the gradients
             slopes = self._slopes(photos, codes if self.offset is None else codes + self.offset, step)

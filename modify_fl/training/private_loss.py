@@ -75,7 +75,7 @@ class PhotoLoss(LossNets):
         own = photos.to(device=codes.device, memory_format=torch.channels_last)
         with self._compute.autocast():
             output = self.model.decode(codes).float()
-            judged = self._in_style(names, codes, output, step)
+            judged = self._in_style(names, codes, step) if self._config.painted else output
         known = self._embeddings(names, own) if self.face is not None and self._config.lambda_id else None
         terms = self.terms(own, output) | self.terms.likeness(own, judged, known=known)
         total = torch.stack(list(terms.values())).sum(0)  # [B]
@@ -87,16 +87,14 @@ class PhotoLoss(LossNets):
             )
         return total
 
-    def _in_style(self, names: list[str], codes: Tensor, output: Tensor, step: int) -> Tensor:
-        """Return ``output``, a share of it as it will be shown: D({E'_l(x), M(z)}) (ADR 9)."""
+    def _in_style(self, names: list[str], codes: Tensor, step: int) -> Tensor:
+        """Return photos as they will be shown, D({E'_l(x), M(z)}), a share of them as D(E'(x)) (ADR 9)."""
         coins, draws = zip(*(self._draw(name, step) for name in names), strict=True)
-        chosen = [at for at, coin in enumerate(coins) if coin < self._config.painted]
-        if not chosen:
-            return output
-        here = torch.tensor(chosen, device=output.device)
-        z = torch.stack(draws)[chosen].to(output.device)  # [b, Z]
-        styled = self.model.decode(self.model.fuse(codes[here], self.model.remap(z))).float()
-        return output.index_copy(0, here, styled)
+        z = torch.stack(draws).to(codes.device)  # [B, Z]
+        painted = torch.tensor([coin < self._config.painted for coin in coins], device=codes.device)
+        # All of them, whatever the coins say: the shape of a pass tells nothing of the photos in it (P-60).
+        styled = torch.where(painted[:, None, None], self.model.fuse(codes, self.model.remap(z)), codes)
+        return self.model.decode(styled).float()
 
     def _draw(self, name: str, step: int) -> tuple[float, Tensor]:
         """Return a coin in [0, 1) and z, float32 [Z]: functions of seed, step and this photo alone."""
@@ -107,7 +105,8 @@ class PhotoLoss(LossNets):
         """Return R(x) of each photo, float32 [B, d]; computed once for each, as nothing in it changes."""
         missing = [at for at, name in enumerate(names) if name not in self._seen]
         if missing:
-            found = self.terms.embedding(photos[missing])
+            # One by one: which photos are known must not show in the shape of a pass (P-60).
+            found = torch.cat([self.terms.embedding(photos[at : at + 1]) for at in missing])
             if len(self._seen) > _REMEMBERED:
                 self._seen.clear()
             self._seen |= {names[at]: found[row] for row, at in enumerate(missing)}

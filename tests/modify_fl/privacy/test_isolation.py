@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import pytest
 import torch
 from basekit import TINY_NETWORK
 from stylekit import bare_style
@@ -13,7 +14,7 @@ from modify_fl.artifacts import LoadedStyle
 from modify_fl.config import StylizationConfig
 from modify_fl.networks.encoder import fold_gains
 from modify_fl.perceptual import PerceptualNets
-from modify_fl.privacy.preflight import Preflight, preflight
+from modify_fl.privacy.preflight import Preflight, preflight, random_pictures
 from modify_fl.privacy.recipe import PrivateConfig
 from modify_fl.privacy.settings import DpSettings
 from modify_fl.training.private import PrivateStylization, PrivateTask
@@ -42,7 +43,7 @@ def real_style() -> LoadedStyle:
     return style
 
 
-def real_stage(style: LoadedStyle | None = None, **weights: float) -> PrivateStylization:
+def real_stage(style: LoadedStyle | None = None, *, bf16: bool = False, **weights: float) -> PrivateStylization:
     """Return the real trainer over random networks, nothing trained yet, without photos."""
     task = PrivateTask(
         style=style or real_style(), settings=SETTINGS, recipe=PrivateConfig(),
@@ -50,7 +51,7 @@ def real_stage(style: LoadedStyle | None = None, **weights: float) -> PrivateSty
     )  # fmt: skip
     return PrivateStylization(
         task, PhotoUnits(_NOTHING, [], seed=0, augmentations=1, per_person=1),  # type: ignore[arg-type]
-        compute=Compute(device=torch.device("cpu"), bf16=False, threads=1),
+        compute=Compute(device=torch.device("cpu"), bf16=bf16, threads=1),
         nets=PerceptualNets(face=copy.deepcopy(SmallFace())),  # type: ignore[arg-type]
         charge=lambda steps: None,
     )  # fmt: skip
@@ -62,6 +63,19 @@ _NOTHING: list[int] = []
 def checked(stage: PrivateStylization) -> Preflight:
     side = TINY_NETWORK.resolution
     return preflight(stage.engine, shape=(3, side, side))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_gradient_is_the_same_bit_by_bit_whoever_else_is_in_the_step(bf16: bool) -> None:
+    """Kernels round by shape; in bfloat16 that alone moved a gradient by more than P-60 allows."""
+    engine = real_stage(bf16=bf16, lambda_adv_x=1.0).engine
+    side = TINY_NETWORK.resolution
+    photos = [random_pictures(1, (3, side, side)) for _ in range(engine.chunk + 2)]
+    together = list(engine.clipped(iter(photos), 0))
+    for count in (1, 2, 3, engine.chunk, engine.chunk + 1):
+        fresh = real_stage(bf16=bf16, lambda_adv_x=1.0).engine  # knows no embedding yet
+        fewer = list(fresh.clipped(iter(photos[:count]), 0))
+        assert all(torch.equal(one, other) for one, other in zip(fewer, together, strict=False)), count
 
 
 def test_photos_do_not_meet_in_the_loss_of_the_real_trainer() -> None:
