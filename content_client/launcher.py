@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,10 +82,9 @@ def _choose(site: SiteFolder, archive: bytes) -> Callable[["Message", "Context"]
     digest = hashlib.sha256(archive).hexdigest()
     try:
         check_app(site, digest, now=datetime.now(UTC))
-        app = import_module("modify_fl.federated.client_app").app  # brings in torch
     except Exception as error:  # noqa: BLE001 - whatever it is, the coordinator gets one word
         return _refusal(site, error, digest)
-    return _scrubbed(site, app)
+    return _scrubbed(site)
 
 
 def _refusal(site: SiteFolder, error: Exception, digest: str) -> Callable[["Message", "Context"], "Message"]:
@@ -95,20 +93,26 @@ def _refusal(site: SiteFolder, error: Exception, digest: str) -> Callable[["Mess
     return lambda message, _: _answer(message, word)
 
 
-def _scrubbed(
-    site: SiteFolder, app: Callable[["Message", "Context"], "Message"]
-) -> Callable[["Message", "Context"], "Message"]:
-    """Return ``app`` with its exceptions kept here (F-11)."""
+def _scrubbed(site: SiteFolder) -> Callable[["Message", "Context"], "Message"]:
+    """Return the installed app; what it raises stays here, and so does what goes wrong around it (F-11)."""
 
     def answer(message: "Message", context: "Context") -> "Message":
         try:
+            from content_client.federated_site import open_site  # noqa: PLC0415 - brings in torch
+            from modify_fl.federated.client_app import make_client_app  # noqa: PLC0415
+
+            app = make_client_app(lambda _: open_site(site), lambda error: _complain(site, error))
             return app(message, context)
         except Exception as error:  # noqa: BLE001 - see above
-            _log.exception("the app failed")
-            append(site.journal, "failed", word=word_of(error), why=_reason(error))
+            _complain(site, error)
             return _answer(message, word_of(error))
 
     return answer
+
+
+def _complain(site: SiteFolder, error: Exception) -> None:
+    _log.error("no answer to this message", exc_info=error)
+    append(site.journal, "failed", word=word_of(error), why=_reason(error))
 
 
 def word_of(error: Exception) -> str:
@@ -119,9 +123,7 @@ def word_of(error: Exception) -> str:
         return "policy"
     if isinstance(error, PrivacyBudgetError):
         return "budget"
-    if isinstance(error, DataError):
-        return "data_missing"
-    word = getattr(error, "word", "")  # of a RefusedError, whose module brings in torch
+    word = getattr(error, "word", "data_missing" if isinstance(error, DataError) else "")
     return word if word in _WORDS else "train_failed"
 
 

@@ -67,6 +67,7 @@ __all__ = [
     "build_fab",
     "check",
     "guard_clientapp",
+    "guard_serverapp",
     "guard_superlink",
     "message_from_proto",
     "message_to_proto",
@@ -227,3 +228,23 @@ def guard_clientapp(choose: Callable[[bytes], Callable[[Message, Context], Messa
     module.install_from_fab = lambda content, **_: chosen.append(choose(content))
     module.get_project_dir = lambda *_: Path()
     module.get_load_client_app_fn = lambda **_: lambda *_: chosen[-1]
+
+
+def guard_serverapp(check: Callable[[bytes], None], load: Callable[[], ServerApp]) -> None:
+    """Let ``flwr_serverapp`` run what ``load`` returns, and never unpack what came with the run.
+
+    Args:
+        check: Gets the archive; raises where it is not the planned one.
+        load: Returns the app; called once Flower knows that the task is alive.
+    """
+    module: Any = import_module("flwr.superlink.runtime.run_serverapp")
+
+    def run(*, grid: Grid, context: Context, **_: object) -> Context:
+        load()(grid=grid, context=context)
+        return context
+
+    module.install_from_fab = lambda content, **_: check(content)
+    module.get_project_dir = lambda *_: Path()
+    module.get_project_config = lambda _: {"tool": {"flwr": {"app": {"components": {"serverapp": ""}}}}}
+    module.get_fused_config_from_dir = lambda _, config: dict(config)
+    module.run_ = run

@@ -178,6 +178,15 @@ class Control:
             bytes_up=run.bytes_recv,
         )  # fmt: skip
 
+    def unfinished(self) -> tuple[int, ...]:
+        """Return the ids of runs that have not ended.
+
+        Raises:
+            FederationSetupError: No answer.
+        """
+        runs = self._ask("ListRuns", compat.ListRunsRequest()).run_dict
+        return tuple(run_id for run_id, run in runs.items() if run.status.status != "finished")
+
     def stop(self, run_id: int) -> None:
         """End a run.
 

@@ -16,6 +16,7 @@ _COMMANDS = (
     "evaluate",
     "reproduce",
     "revoke",
+    "federate",
     "weights",
     "doctor",
 )

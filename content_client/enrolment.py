@@ -1,0 +1,198 @@
+"""A site before its first round: its folder and key, its policy, and whether a plan fits what is here (F-12, F-33)."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from content_client.vaults import epsilon_text
+from modify_fl.console import Console
+from modify_fl.errors import ConfigError, DataError, FederationPolicyError, FederationSetupError, PrivacyBudgetError
+from modify_fl.federated.certificates import CA
+from modify_fl.federated.journal import append
+from modify_fl.federated.kit import COORDINATOR_KEY, KIT, Kit, read_kit
+from modify_fl.federated.plan import PLAN_FILE
+from modify_fl.federated.policy import POLICY, Policy, PrivacyRule, write_policy
+from modify_fl.federated.site_folder import SiteFolder, SiteSettings, privacy_of
+from modify_fl.federated.site_keys import SITE_KEY, SITE_PUBLIC, check_pair, make_site_key
+from modify_fl.federated.visibility import COLUMNS, rows
+from modify_fl.privacy.ledger import VaultState, read_vault
+from protocol.encryption import Identity
+from protocol.storage import storage_errors
+from protocol.trust import TrustStore
+from protocol.verify import Verification, verify_bundle
+
+__all__ = ["Checked", "check_site", "enroll", "preview"]
+
+
+def enroll(folder: Path, out: Path, *, name: str, unprotected: str | None, console: Console) -> Mapping[str, object]:
+    """Make a site's folder: key, accepted kit, and the narrowest policy that the plan fits into.
+
+    Args:
+        folder: The kit.
+        out: The new folder.
+        name: Stands in the public key file.
+        unprotected: Why updates may leave without privacy, where the plan has none (P-39).
+        console: Shows what was made, and what to do next.
+
+    Raises:
+        FederationSetupError: The kit is not whole.
+        FederationPolicyError: The plan has no privacy, and nobody said why that may be.
+        StorageError: The folder exists or cannot be written.
+    """
+    kit = read_kit(folder)
+    policy = _proposal(kit, unprotected)
+    with storage_errors(out):
+        out.mkdir(mode=0o700)
+        (out / "kit").mkdir()
+        for part in (KIT, PLAN_FILE, CA, COORDINATOR_KEY):
+            shutil.copyfile(folder / part, out / "kit" / part)
+    make_site_key(out, name)
+    write_policy(out / POLICY, policy)
+    append(SiteFolder(out).journal, "enrolled", kit=kit.file.digest, plan=kit.plan.digest, bundle=kit.plan.bundle)
+    trust = f"content-client trust add {out / 'kit' / COORDINATOR_KEY} --fingerprint {kit.key.fingerprint}"
+    console.say(f"private key  {out / SITE_KEY}  (keep it to yourself)")
+    console.say(f"public key   {out / SITE_PUBLIC}  (send this file to the coordinator, and nothing else)")
+    console.say(f"policy       {out / POLICY}  (read it; what it does not name is refused)")
+    console.say(f"kit          {kit.file.digest}  (compare with the coordinator by another channel)")
+    console.say()
+    console.say("To use the result later, accept the key that will sign it:")
+    console.say(f"  {trust}")
+    return {
+        "site": out, "public_key": out / SITE_PUBLIC, "policy": out / POLICY, "kit": kit.file.digest,
+        "trust_command": trust,
+    }  # fmt: skip
+
+
+def _proposal(kit: Kit, unprotected: str | None) -> Policy:
+    privacy = privacy_of(kit.plan)
+    if privacy.mode == "none":
+        if not unprotected:
+            raise FederationPolicyError(
+                "this plan protects no photo", why="updates would go to the coordinator in clear: faces may be "
+                "reconstructed from them", fix='ask for a plan with privacy, or add --allow-unprotected "REASON"',
+            )  # fmt: skip
+        privacy = PrivacyRule(mode="none", reason=unprotected)
+    return Policy.proposal(
+        address=kit.file.address, ca_sha256=kit.file.ca_sha256, signer=kit.file.signer, bundle=kit.plan.bundle,
+        fab_sha256=kit.plan.fab_sha256, plan_sha256=kit.plan.digest, rounds=kit.plan.rounds,
+        participants=kit.plan.quorum, max_update_norm=kit.plan.max_update_norm, privacy=privacy,
+    )  # fmt: skip
+
+
+# Before joining -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A site whose kit, policy, bundle and photos fit together."""
+
+    site: SiteFolder
+    kit: Kit
+    policy: Policy
+    bundle: Verification
+    settings: SiteSettings
+    vault: VaultState | None
+    """Of the photos; nothing where the plan has no privacy."""
+
+
+def check_site(site: SiteFolder, kit: Path, settings: SiteSettings, identity: Identity | None) -> Checked:
+    """Check everything that can be checked without a coordinator, and before a photo is opened.
+
+    Args:
+        site: The folder that ``enroll`` made.
+        kit: The kit; the one that was enrolled with.
+        settings: What to train on.
+        identity: The user's own age identity.
+
+    Raises:
+        ConfigError: The kit is another than the enrolled one.
+        FederationPolicyError: The policy does not allow it.
+        PrivacyBudgetError: There is no vault, or too little is left in it.
+        DataError: There are no photos.
+        ProtocolError: The bundle is not acceptable, or the key cannot be used.
+    """
+    own, given, now = site.kit(), read_kit(kit), datetime.now(UTC)
+    if own.file != given.file:
+        raise ConfigError("this is another kit than the site was enrolled with", fix="enroll anew with this kit")
+    policy = site.policy()
+    policy.check_valid(now)
+    policy.check_coordinator(own.file.address, own.file.ca_sha256)
+    policy.check_app(own.plan.fab_sha256)
+    policy.check_plan(
+        own.plan.digest, quorum=own.plan.quorum, max_update_norm=own.plan.max_update_norm, privacy=privacy_of(own.plan)
+    )
+    check_pair(site.path)
+    found = verify_bundle(Path(settings.bundle), trust=TrustStore.default(), now=now, identity=identity)
+    if found.payload_digest != own.plan.bundle:
+        raise ConfigError(
+            "the plan is about another bundle", expected=own.plan.bundle, got=found.payload_digest,
+            fix="name the bundle that the coordinator planned with",
+        )  # fmt: skip
+    policy.check_bundle(found.payload_digest, found.signer.fingerprint)
+    vouched = found.manifest.federation.fab_sha256 if found.manifest.federation else ()
+    if own.plan.fab_sha256 not in vouched:
+        raise FederationSetupError(
+            "the bundle does not vouch for the app of this plan", why="its provider has signed other digests or none",
+            fix="ask the provider for a bundle that was packed with this version",
+        )  # fmt: skip
+    if not Path(settings.photos).exists():
+        raise DataError(f"there are no photos at {settings.photos}", fix="name the folder with --photos")
+    vault = _vault(Path(settings.photos), own) if own.plan.private else None
+    return Checked(site=site, kit=own, policy=policy, bundle=found, settings=settings, vault=vault)
+
+
+def _vault(photos: Path, kit: Kit) -> VaultState:
+    state, private = read_vault(photos), kit.plan.private
+    opening = state.ledger.opening
+    assert private is not None  # noqa: S101 - asked for only where there is privacy
+    if (opening.unit, opening.delta) != (private.unit, private.delta):
+        raise PrivacyBudgetError(
+            "the vault of these photos makes another claim than the plan",
+            why=f"it protects each {opening.unit} at delta {opening.delta:g}, the plan each {private.unit} at delta "
+            f"{private.delta:g}", fix="ask the coordinator for a plan with these numbers",
+        )  # fmt: skip
+    return state
+
+
+def preview(checked: Checked, console: Console) -> Mapping[str, object]:
+    """Show what would be sent, to whom, at what cost, and who sees what (F-33); nothing is sent or spent.
+
+    Args:
+        checked: The site.
+        console: Shows it.
+    """
+    kit, plan = checked.kit, checked.kit.plan
+    privacy = privacy_of(plan)
+    trainable = checked.bundle.manifest.model.trainable
+    console.say(f"coordinator  {kit.file.address}, by the certificate in the kit")
+    console.say(f"bundle       {checked.bundle.manifest.bundle.name}, {plan.bundle}")
+    console.say(f"app          {plan.fab_sha256}, vouched for by the bundle; only the installed program is run")
+    console.say(
+        f"rounds       {plan.rounds} of {plan.local_steps} steps, with {plan.quorum} of {plan.sites} sites or more"
+    )
+    console.say(f"sent         {plan.subset} of the encoder, as numbers: at most {len(trainable)} tensors, weight 1")
+    console.say(f"shortened    to a norm of {plan.max_update_norm:g}")
+    if privacy.mode == "dp" and checked.vault is not None:
+        ledger = checked.vault.ledger
+        console.say(f"spends       {epsilon_text(privacy.eps_max or 0, privacy.delta or 0, privacy.unit or '')}")
+        console.say(f"left         {100 * (1 - ledger.spent / ledger.limit):.1f} % of the budget of these photos")
+    else:
+        console.say(f"privacy      NONE: {checked.policy.privacy.reason}")
+    console.say()
+    _show_table(console, privacy.mode)
+    return {
+        "coordinator": kit.file.address, "bundle": plan.bundle, "fab_sha256": plan.fab_sha256, "rounds": plan.rounds,
+        "local_steps": plan.local_steps, "subset": plan.subset, "max_update_norm": plan.max_update_norm,
+        "privacy": {"mode": privacy.mode, "epsilon": privacy.eps_max, "delta": privacy.delta, "unit": privacy.unit},
+        "who_sees_what": [dict(zip(COLUMNS, row.cells(), strict=True)) for row in rows(privacy.mode)],
+    }  # fmt: skip
+
+
+def _show_table(console: Console, mode: str) -> None:
+    console.say("who sees what")
+    for row in rows(mode):
+        console.say(f"  {row.item}")
+        for party, seen in zip(COLUMNS[1:], row.cells()[1:], strict=True):
+            console.say(f"      {party}: {seen}")

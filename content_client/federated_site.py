@@ -1,0 +1,147 @@
+"""A site of a deployment: its folder, photos and vault become what answers one message (F-17).
+
+Each message is answered by a process of its own, so everything a site must not
+forget is on its disk: what was asked of it in the audit log, what was spent in the
+ledger of its vault.
+"""
+
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from content_client.adaptation import load
+from content_client.identity import own_identity
+from modify_fl.artifacts import LoadedStyle
+from modify_fl.config import PRESETS, Runtime, StylizationConfig, preset
+from modify_fl.console import Console, Verbosity
+from modify_fl.data import ImageSet
+from modify_fl.federated.journal import Entry, append, read_journal
+from modify_fl.federated.policy import Policy
+from modify_fl.federated.records import Instruction, RefusedError
+from modify_fl.federated.site import Answered, OpenTraining, PrivateTraining, Site, Training
+from modify_fl.federated.site_folder import SiteFolder
+from modify_fl.federated.site_keys import SITE_PUBLIC
+from modify_fl.perceptual import PerceptualNets
+from modify_fl.privacy.ledger import Vault
+from modify_fl.privacy.recipe import PrivateConfig
+from modify_fl.privacy.release import record_unprotected
+from modify_fl.training.private import PrivateTask
+from modify_fl.training.runtime import Compute, resolve
+from modify_fl.training.views import PhotoUnits, group_photos
+
+__all__ = ["admit", "asked_rounds", "open_site"]
+
+_ASKED = "asked"
+
+
+def open_site(folder: SiteFolder) -> Site:
+    """Return the site, ready for one message; its photos are read now.
+
+    Args:
+        folder: The site's folder, checked by the launcher.
+
+    Raises:
+        ProtocolError: The bundle is not acceptable.
+        DataError: The photos cannot be used.
+        PrivacyBudgetError: The photos have no vault.
+    """
+    settings, policy, plan = folder.settings(), folder.policy(), folder.kit().plan
+    silent = Console("content-client", "federate join", Verbosity(quiet=True))
+    identity = own_identity(None, None, None)
+    style, photos = load(
+        Path(settings.bundle), settings.photos, silent, identity=identity, record=False, align=settings.align
+    )
+    compute = resolve(Runtime(device=settings.device, threads=settings.threads))
+    nets = PerceptualNets.find(require=False, device=compute.device)
+    if plan.private is None:
+        training: Training = _open(folder, style, photos, policy=policy, compute=compute, nets=nets)
+    else:
+        training = _private(folder, style, photos, compute=compute, nets=nets)
+    return Site(
+        style, plan, training, admit=lambda asked: admit(folder, policy, asked),
+        log=lambda answered: _log(folder, answered),
+    )  # fmt: skip
+
+
+def _open(
+    folder: SiteFolder, style: LoadedStyle, photos: ImageSet, *, policy: Policy, compute: Compute, nets: PerceptualNets
+) -> OpenTraining:  # fmt: skip
+    reason = policy.privacy.reason or "the policy of the site allows it"
+    if not asked_rounds(folder):  # once for all rounds: from now on nothing can be claimed about these photos (P-39)
+        record_unprotected(reason, Path(folder.settings().photos))
+    return OpenTraining(
+        style,
+        photos,
+        folder.kit().plan,
+        config=_config(style),
+        seed=_seed(folder),
+        compute=compute,
+        nets=nets,
+        reason=reason,
+    )
+
+
+def _private(
+    folder: SiteFolder, style: LoadedStyle, photos: ImageSet, *, compute: Compute, nets: PerceptualNets
+) -> PrivateTraining:
+    plan, source = folder.kit().plan, Path(folder.settings().photos)
+    settings = plan.settings()
+    if settings is None:
+        raise RefusedError("policy", "the plan has no privacy")
+    groups = group_photos(photos.names, settings.unit, None)
+    units = PhotoUnits(photos, groups, seed=0, augmentations=settings.augmentations, per_person=settings.per_person)
+    config = replace(_config(style), subset=plan.subset)
+    recipe = PrivateConfig(learning_rate=plan.learning_rate)
+    task = PrivateTask(style=style, settings=settings, recipe=recipe, config=config)
+
+    def hold(run: str) -> AbstractContextManager[Vault]:
+        return Vault.open(source, run=run)
+
+    return PrivateTraining(task, units, plan, hold=hold, compute=compute, nets=nets)
+
+
+def _config(style: LoadedStyle) -> StylizationConfig:
+    name = style.manifest.provenance.training.preset
+    return preset(name if name in PRESETS else next(iter(PRESETS))).stylization
+
+
+def _seed(folder: SiteFolder) -> int:
+    """Return a seed that differs from site to site; it decides the order of photos and the styles that are drawn."""
+    return int.from_bytes(hashlib.sha256((folder.path / SITE_PUBLIC).read_bytes()).digest()[:4], "big")
+
+
+# What was asked -------------------------------------------------------------------------
+
+
+def asked_rounds(folder: SiteFolder) -> tuple[Entry, ...]:
+    """Return the rounds for which this site began to make an update.
+
+    Raises:
+        FederationError: The audit log cannot be relied on.
+    """
+    return tuple(entry for entry in read_journal(folder.journal) if entry.event == _ASKED)
+
+
+def admit(folder: SiteFolder, policy: Policy, asked: Instruction) -> None:
+    """Refuse a round that the policy does not allow, and a second update for the same round; put down any other.
+
+    Raises:
+        FederationPolicyError: The policy does not allow it.
+        RefusedError: An update for it was begun before.
+    """
+    earlier, today = asked_rounds(folder), f"{datetime.now(UTC):%Y-%m-%d}"
+    policy.check_round("train", earlier=len(earlier), today=sum(entry.time[:10] == today for entry in earlier))
+    if any(entry.facts.get("run") == asked.run and entry.facts.get("round") == asked.round for entry in earlier):
+        raise RefusedError("policy", f"an update for round {asked.round} of this run was begun before")
+    append(folder.journal, _ASKED, run=asked.run[:64], round=asked.round)
+
+
+def _log(folder: SiteFolder, answered: Answered) -> None:
+    instruction = answered.instruction
+    sent = 4 * sum(tensor.numel() for tensor in instruction.tensors.values())
+    append(
+        folder.journal, "answered", run=instruction.run[:64], round=instruction.round, bytes=sent,
+        norm=answered.norm, norm_sent=answered.kept, epsilon=answered.epsilon, bundle=folder.kit().plan.bundle,
+    )  # fmt: skip

@@ -1,0 +1,154 @@
+"""A site in a federation: a SuperNode that runs installed code only, until it is told to leave (F-8, F-26, F-27).
+
+The SuperNode is started anew when it ends, unless the coordinator has refused it:
+a coordinator that comes back after a crash finds its sites (F-23).
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from content_client.enrolment import Checked
+from modify_fl.console import Console
+from modify_fl.errors import FederationSetupError
+from modify_fl.federated.certificates import CA
+from modify_fl.federated.environment import set_environment
+from modify_fl.federated.holder import held
+from modify_fl.federated.journal import append, read_journal
+from modify_fl.federated.processes import Child, child_environment, free_port, python_words, start, tail, write_programs
+from modify_fl.federated.site_folder import SITE_VARIABLE, SiteFolder
+from modify_fl.federated.site_keys import SITE_KEY
+
+__all__ = ["join", "write_shim"]
+
+_LOG = "supernode.log"
+_PAUSE, _AGAIN = 1.0, 5.0
+_FLOWER = "modify_fl.federated.flower_process"
+# What Flower prints when a SuperLink does not want a site, and what that means to its owner.
+_REFUSALS = (
+    (re.compile(r"certificate verify failed|SSL/TLS handshake error", re.IGNORECASE),
+     "the coordinator's certificate is not vouched for by the kit",
+     "compare the digest of the kit with the coordinator, or ask for the kit again"),
+    (re.compile(r"code: 2001|401 Unauthorized|Invalid SuperNode authentication"),
+     "the coordinator does not know this site's key",
+     "send site.pub to the coordinator and wait until it was put into the folder of sites"),
+)  # fmt: skip
+
+
+@dataclass
+class _Progress:
+    """What was told so far."""
+
+    lines: int
+
+
+def join(checked: Checked, console: Console, *, once: bool) -> Mapping[str, object]:
+    """Take part until the last round was answered, or until somebody says leave.
+
+    Args:
+        checked: Site, kit, policy, bundle and photos, which fit together.
+        console: Shows what happens.
+        once: Do not start the SuperNode again when it ends.
+
+    Raises:
+        FederationSetupError: The coordinator refuses this site, is gone for good, or
+            Flower is not the version this package knows.
+        ConfigError: The site has joined already.
+    """
+    set_environment()
+    from modify_fl.federated import compat  # noqa: PLC0415 - after the environment (F-4)
+
+    compat.check()
+    site = checked.site
+    with held(site.path, fix=f"run content-client federate leave --site {site.path}"):
+        site.write_settings(checked.settings)
+        write_shim(site)
+        append(site.journal, "joined", coordinator=checked.kit.file.address, bundle=checked.kit.plan.bundle,
+               fab_sha256=checked.kit.plan.fab_sha256)  # fmt: skip
+        progress = _Progress(lines=len(read_journal(site.journal)))
+        try:
+            _take_part(checked, progress, console, once=once)
+        finally:
+            append(site.journal, "left")
+    return {"site": site.path, "rounds": _answered(site)}
+
+
+def write_shim(site: SiteFolder) -> None:
+    """Put the shim where Flower looks for ``flwr-clientapp``, and make sure that it finds nothing else (F-8)."""
+    write_programs(
+        site.programs,
+        {
+            "flower-superexec": python_words(_FLOWER, "superexec"),
+            "flwr-clientapp": python_words("content_client.launcher", str(site.path)),
+        },
+    )
+    found = shutil.which("flwr-clientapp", path=str(site.programs))
+    if found != str(site.programs / "flwr-clientapp"):
+        raise FederationSetupError("the shim cannot be run", why=f"{site.programs} does not allow programs",
+                                   fix="choose a folder on another file system")  # fmt: skip
+
+
+def _take_part(checked: Checked, progress: _Progress, console: Console, *, once: bool) -> None:
+    while True:
+        child = _start(checked)
+        try:
+            console.note(f"waiting for {checked.kit.file.address}; to end this, press Ctrl-C or run "
+                         f"content-client federate leave --site {checked.site.path}")  # fmt: skip
+            while child.alive:
+                time.sleep(_PAUSE)
+                _tell(checked.site, progress, console)
+                if _is_over(checked, child):
+                    return
+        finally:
+            child.end()
+        _tell(checked.site, progress, console)
+        _explain(child, checked)
+        if once:
+            raise FederationSetupError("the SuperNode ended", why=f"exit {child.process.returncode}",
+                                       fix=f"read {child.log}")  # fmt: skip
+        time.sleep(_AGAIN)
+
+
+def _start(checked: Checked) -> Child:
+    site, kit = checked.site, checked.kit
+    words = python_words(
+        _FLOWER, "supernode", "--superlink", kit.file.address, "--root-certificates", str(kit.folder / CA),
+        "--auth-supernode-private-key", str(site.path / SITE_KEY), "--host", "127.0.0.1", "--port", str(free_port()),
+    )  # fmt: skip
+    environment = child_environment(site.home, site.programs, {SITE_VARIABLE: str(site.path)})
+    log = site.path / _LOG
+    log.unlink(missing_ok=True)
+    return start("the SuperNode", words, environment=environment, log=log, cwd=site.path)
+
+
+def _tell(site: SiteFolder, progress: _Progress, console: Console) -> None:
+    """Show the new lines of the audit log."""
+    entries = read_journal(site.journal)
+    for entry in entries[progress.lines :]:
+        facts = ", ".join(f"{name} {value}" for name, value in entry.facts.items() if name not in {"run", "bundle"})
+        (console.warn if entry.event in {"refused", "failed"} else console.note)(f"{entry.event}: {facts}")
+    progress.lines = len(entries)
+
+
+def _answered(site: SiteFolder) -> list[int]:
+    return [int(e.facts["round"]) for e in read_journal(site.journal) if e.event == "answered"]
+
+
+def _is_over(checked: Checked, child: Child) -> bool:
+    """Return whether the last round was answered and the coordinator has gone since."""
+    if checked.kit.plan.rounds not in _answered(checked.site):
+        return False
+    text = tail(child.log)
+    return text.rfind("Connection attempt failed") > text.rfind("Sent successfully") > -1
+
+
+def _explain(child: Child, checked: Checked) -> None:
+    """Raise what the SuperNode's last words mean, where they mean that trying again is of no use."""
+    text = tail(child.log)
+    if "SuperNode ID" in text and "Invalid SuperNode authentication" not in text:
+        return  # it was let in: whatever ended it, it may try again
+    for pattern, why, fix in _REFUSALS:
+        if pattern.search(text):
+            raise FederationSetupError(f"{checked.kit.file.address} cannot be joined", why=why, fix=fix)
