@@ -152,6 +152,7 @@ def running_node() -> Iterator[Node]:
     thread.start()
     try:
         while not server.started:
+            assert thread.is_alive()
             time.sleep(0.05)
         yield Node(address=f"127.0.0.1:{port}", state=states.state(), store=stores.store())
     finally:

@@ -227,7 +227,7 @@ def guard_clientapp(choose: Callable[[bytes], Callable[[Message, Context], Messa
     chosen: list[Callable[[Message, Context], Message]] = []
     module.install_from_fab = lambda content, **_: chosen.append(choose(content))
     module.get_project_dir = lambda *_: Path()
-    module.get_load_client_app_fn = lambda **_: lambda *_: chosen[-1]
+    module.get_load_client_app_fn = lambda **_: lambda *_: lambda message, context: chosen[-1](message, context)
 
 
 def guard_serverapp(check: Callable[[bytes], None], load: Callable[[], ServerApp]) -> None:

@@ -21,6 +21,8 @@ from modify_fl.federated.processes import write_programs
 from modify_fl.federated.site_folder import SiteFolder, SiteSettings
 from protocol.errors import StorageError, problem
 
+pytestmark = pytest.mark.filterwarnings("default")  # of Flower's web server, which runs in this process
+
 
 @pytest.fixture(scope="module")
 def coordinator(studio: Path, tmp_path_factory: pytest.TempPathFactory) -> Party:
