@@ -225,9 +225,13 @@ def guard_clientapp(choose: Callable[[bytes], Callable[[Message, Context], Messa
     """
     module: Any = import_module("flwr.supernode.runtime.run_clientapp")
     chosen: list[Callable[[Message, Context], Message]] = []
+
+    def answer(message: Message, context: Context) -> Message:
+        return chosen[-1](message, context)
+
     module.install_from_fab = lambda content, **_: chosen.append(choose(content))
     module.get_project_dir = lambda *_: Path()
-    module.get_load_client_app_fn = lambda **_: lambda *_: lambda message, context: chosen[-1](message, context)
+    module.get_load_client_app_fn = lambda **_: lambda *_: answer
 
 
 def guard_serverapp(check: Callable[[bytes], None], load: Callable[[], ServerApp]) -> None:

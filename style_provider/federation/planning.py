@@ -125,14 +125,14 @@ def load_planned(bundle: Path, provider: ProviderKey) -> tuple[LoadedStyle, str]
 
 
 def site_files(folder: Path) -> list[Path]:
-    """Return the public keys of sites, each checked.
+    """Return the public keys of sites, each checked; the folder is made if need be.
 
     Raises:
-        ConfigError: There is no such folder.
         KeyFileError: A file is no such key.
+        StorageError: The folder cannot be made.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder} for keys of sites", fix=f"make it: mkdir {folder}")
+    with storage_errors(folder):
+        folder.mkdir(exist_ok=True)
     found = sorted(folder.glob("*.pub"))
     for path in found:
         read_public(path)
