@@ -1,6 +1,7 @@
 """A site before its first round: its folder and key, its policy, and whether a plan fits what is here (F-12, F-33)."""
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,8 +18,10 @@ from modify_fl.federated.policy import POLICY, Policy, PrivacyRule, write_policy
 from modify_fl.federated.site_folder import SiteFolder, SiteSettings, privacy_of
 from modify_fl.federated.site_keys import SITE_KEY, SITE_PUBLIC, check_pair, make_site_key
 from modify_fl.federated.visibility import COLUMNS, rows
+from modify_fl.privacy.accounting import Segment, rdp_of
 from modify_fl.privacy.ledger import VaultState, read_vault
 from protocol.encryption import Identity
+from protocol.errors import StorageError
 from protocol.storage import storage_errors
 from protocol.trust import TrustStore
 from protocol.verify import Verification, verify_bundle
@@ -44,13 +47,15 @@ def enroll(folder: Path, out: Path, *, name: str, unprotected: str | None, conso
     kit = read_kit(folder)
     policy = _proposal(kit, unprotected)
     with storage_errors(out):
-        out.mkdir(mode=0o700)
-        (out / "kit").mkdir()
-        for part in (KIT, PLAN_FILE, CA, COORDINATOR_KEY):
-            shutil.copyfile(folder / part, out / "kit" / part)
-    make_site_key(out, name)
-    write_policy(out / POLICY, policy)
-    append(SiteFolder(out).journal, "enrolled", kit=kit.file.digest, plan=kit.plan.digest, bundle=kit.plan.bundle)
+        if out.exists():
+            raise StorageError(f"{out} exists", fix="choose another --out; the key of a site is never replaced")
+        staging = Path(tempfile.mkdtemp(prefix=".site-", dir=out.parent))  # mode 0700
+    try:
+        _fill(staging, kit, policy, name)
+        with storage_errors(out):
+            staging.rename(out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     trust = f"content-client trust add {out / 'kit' / COORDINATOR_KEY} --fingerprint {kit.key.fingerprint}"
     console.say(f"private key  {out / SITE_KEY}  (keep it to yourself)")
     console.say(f"public key   {out / SITE_PUBLIC}  (send this file to the coordinator, and nothing else)")
@@ -63,6 +68,16 @@ def enroll(folder: Path, out: Path, *, name: str, unprotected: str | None, conso
         "site": out, "public_key": out / SITE_PUBLIC, "policy": out / POLICY, "kit": kit.file.digest,
         "trust_command": trust,
     }  # fmt: skip
+
+
+def _fill(folder: Path, kit: Kit, policy: Policy, name: str) -> None:
+    with storage_errors(folder):
+        (folder / "kit").mkdir()
+        for part in (KIT, PLAN_FILE, CA, COORDINATOR_KEY):
+            shutil.copyfile(kit.folder / part, folder / "kit" / part)
+    make_site_key(folder, name)
+    write_policy(folder / POLICY, policy)
+    append(SiteFolder(folder).journal, "enrolled", kit=kit.file.digest, plan=kit.plan.digest, bundle=kit.plan.bundle)
 
 
 def _proposal(kit: Kit, unprotected: str | None) -> Policy:
@@ -153,7 +168,20 @@ def _vault(photos: Path, kit: Kit) -> VaultState:
             why=f"it protects each {opening.unit} at delta {opening.delta:g}, the plan each {private.unit} at delta "
             f"{private.delta:g}", fix="ask the coordinator for a plan with these numbers",
         )  # fmt: skip
+    if not _affords(state, kit, rounds=1):
+        raise PrivacyBudgetError("the budget of these photos does not allow a round of this plan")
     return state
+
+
+def _affords(state: VaultState, kit: Kit, *, rounds: int) -> bool:
+    """Return whether what is left of a budget pays for so many rounds (P-45)."""
+    settings = kit.plan.settings()
+    assert settings is not None  # noqa: S101 - asked for only where there is privacy
+    segment = Segment(
+        sampling_rate=settings.sampling_rate, noise_multiplier=settings.noise_multiplier,
+        steps=rounds * kit.plan.local_steps,
+    )  # fmt: skip
+    return state.ledger.allows(rdp_of(segment, state.ledger.opening.orders))
 
 
 def preview(checked: Checked, console: Console) -> Mapping[str, object]:
@@ -178,6 +206,8 @@ def preview(checked: Checked, console: Console) -> Mapping[str, object]:
         ledger = checked.vault.ledger
         console.say(f"spends       {epsilon_text(privacy.eps_max or 0, privacy.delta or 0, privacy.unit or '')}")
         console.say(f"left         {100 * (1 - ledger.spent / ledger.limit):.1f} % of the budget of these photos")
+        if not _affords(checked.vault, kit, rounds=plan.rounds):
+            console.warn("the budget of these photos ends before the last round; this site then answers with one word")
     else:
         console.say(f"privacy      NONE: {checked.policy.privacy.reason}")
     console.say()

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from content_client.enrolment import Checked
 from modify_fl.console import Console
-from modify_fl.errors import FederationSetupError
+from modify_fl.errors import FederationPolicyError, FederationSetupError, PrivacyBudgetError
 from modify_fl.federated.certificates import CA
 from modify_fl.federated.environment import set_environment
 from modify_fl.federated.holder import held
-from modify_fl.federated.journal import append, read_journal
+from modify_fl.federated.journal import Entry, append, read_journal
 from modify_fl.federated.processes import Child, child_environment, free_port, python_words, start, tail, write_programs
 from modify_fl.federated.site_folder import SITE_VARIABLE, SiteFolder
 from modify_fl.federated.site_keys import SITE_KEY
@@ -38,10 +38,11 @@ _REFUSALS = (
 
 
 @dataclass
-class _Progress:
-    """What was told so far."""
+class _Watch:
+    """What was told so far, and since when the coordinator is gone."""
 
     lines: int
+    gone_since: float | None = None
 
 
 def join(checked: Checked, console: Console, *, once: bool) -> Mapping[str, object]:
@@ -67,9 +68,9 @@ def join(checked: Checked, console: Console, *, once: bool) -> Mapping[str, obje
         write_shim(site)
         append(site.journal, "joined", coordinator=checked.kit.file.address, bundle=checked.kit.plan.bundle,
                fab_sha256=checked.kit.plan.fab_sha256)  # fmt: skip
-        progress = _Progress(lines=len(read_journal(site.journal)))
+        watch = _Watch(lines=len(read_journal(site.journal)))
         try:
-            _take_part(checked, progress, console, once=once)
+            _take_part(checked, watch, console, once=once)
         finally:
             append(site.journal, "left")
     return {"site": site.path, "rounds": _answered(site)}
@@ -90,7 +91,7 @@ def write_shim(site: SiteFolder) -> None:
                                    fix="choose a folder on another file system")  # fmt: skip
 
 
-def _take_part(checked: Checked, progress: _Progress, console: Console, *, once: bool) -> None:
+def _take_part(checked: Checked, watch: _Watch, console: Console, *, once: bool) -> None:
     while True:
         child = _start(checked)
         try:
@@ -98,12 +99,12 @@ def _take_part(checked: Checked, progress: _Progress, console: Console, *, once:
                          f"content-client federate leave --site {checked.site.path}")  # fmt: skip
             while child.alive:
                 time.sleep(_PAUSE)
-                _tell(checked.site, progress, console)
-                if _is_over(checked, child):
+                _end_where_refused(_tell(checked.site, watch, console))
+                if _is_over(checked, watch, child):
                     return
         finally:
             child.end()
-        _tell(checked.site, progress, console)
+        _end_where_refused(_tell(checked.site, watch, console))
         _explain(child, checked)
         if once:
             raise FederationSetupError("the SuperNode ended", why=f"exit {child.process.returncode}",
@@ -123,25 +124,50 @@ def _start(checked: Checked) -> Child:
     return start("the SuperNode", words, environment=environment, log=log, cwd=site.path)
 
 
-def _tell(site: SiteFolder, progress: _Progress, console: Console) -> None:
-    """Show the new lines of the audit log."""
+def _tell(site: SiteFolder, watch: _Watch, console: Console) -> tuple[Entry, ...]:
+    """Show the new lines of the audit log, and return them."""
     entries = read_journal(site.journal)
-    for entry in entries[progress.lines :]:
+    fresh = entries[watch.lines :]
+    for entry in fresh:
         facts = ", ".join(f"{name} {value}" for name, value in entry.facts.items() if name not in {"run", "bundle"})
         (console.warn if entry.event in {"refused", "failed"} else console.note)(f"{entry.event}: {facts}")
-    progress.lines = len(entries)
+    watch.lines = len(entries)
+    return fresh
+
+
+def _end_where_refused(entries: tuple[Entry, ...]) -> None:
+    """Stop where going on is of no use: the app or the rounds are not allowed, or the budget is spent.
+
+    Raises:
+        FederationPolicyError: Exit 6.
+        PrivacyBudgetError: Exit 11.
+    """
+    for entry in entries:
+        why = str(entry.facts.get("why"))
+        if entry.event == "failed" and entry.facts.get("word") == "budget":
+            time.sleep(_AGAIN)  # the coordinator gets its word first
+            raise PrivacyBudgetError("the budget of these photos does not allow another round", why=why)
+        if entry.event == "refused" or (entry.event == "failed" and "max_rounds" in why):
+            time.sleep(_AGAIN)
+            raise FederationPolicyError("the policy of this site does not allow what the coordinator asks for", why=why)
 
 
 def _answered(site: SiteFolder) -> list[int]:
     return [int(e.facts["round"]) for e in read_journal(site.journal) if e.event == "answered"]
 
 
-def _is_over(checked: Checked, child: Child) -> bool:
-    """Return whether the last round was answered and the coordinator has gone since."""
-    if checked.kit.plan.rounds not in _answered(checked.site):
-        return False
+def _is_over(checked: Checked, watch: _Watch, child: Child) -> bool:
+    """Return whether the last round was answered, and the coordinator has been gone for as long as it waits itself.
+
+    No sooner: a coordinator that was killed in the last round repeats it.
+    """
     text = tail(child.log)
-    return text.rfind("Connection attempt failed") > text.rfind("Sent successfully") > -1
+    connected = max(text.rfind(words) for words in ("Sent successfully", "Connection successful", "SuperNode ID"))
+    if text.rfind("Connection attempt failed") < connected or checked.kit.plan.rounds not in _answered(checked.site):
+        watch.gone_since = None
+        return False
+    watch.gone_since = watch.gone_since or time.monotonic()
+    return time.monotonic() - watch.gone_since > checked.kit.plan.wait_seconds
 
 
 def _explain(child: Child, checked: Checked) -> None:

@@ -20,7 +20,7 @@ from content_client.identity import own_identity
 from modify_fl.errors import DataError, FederationPolicyError, PrivacyBudgetError
 from modify_fl.federated.environment import set_environment
 from modify_fl.federated.journal import append
-from modify_fl.federated.site_folder import SITE_VARIABLE, SiteFolder
+from modify_fl.federated.site_folder import SITE_VARIABLE, SiteFolder, privacy_of
 from protocol.errors import ProtocolError
 from protocol.trust import TrustStore
 from protocol.verify import verify_bundle
@@ -58,8 +58,8 @@ def check_app(site: SiteFolder, digest: str, *, now: datetime) -> None:
         now: The time.
 
     Raises:
-        FederationPolicyError: The policy does not allow the app, the bundle or the
-            coordinator, or has expired; or the bundle does not vouch for the app.
+        FederationPolicyError: The policy does not allow the app, the bundle, the plan or
+            the coordinator, or has expired; or the bundle does not vouch for the app.
         ProtocolError: The bundle is not acceptable.
     """
     policy, kit = site.policy(), site.kit()
@@ -71,6 +71,9 @@ def check_app(site: SiteFolder, digest: str, *, now: datetime) -> None:
     federation = found.manifest.federation
     if found.payload_digest != kit.plan.bundle or digest not in (federation.fab_sha256 if federation else ()):
         raise _WrongBundleError("the bundle does not vouch for this app", why=f"its digest is {digest}")
+    policy.check_plan(
+        kit.plan.digest, quorum=kit.plan.quorum, max_update_norm=kit.plan.max_update_norm, privacy=privacy_of(kit.plan)
+    )
 
 
 def _identity() -> Any:  # noqa: ANN401

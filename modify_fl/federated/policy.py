@@ -178,7 +178,9 @@ class Policy:
         _require("bundles", digest, self.bundles)
         _require("signers", signer, self.signers)
 
-    def check_plan(self, plan_sha256: str, *, quorum: int, max_update_norm: float, privacy: PrivacyRule) -> None:
+    def check_plan(
+        self, plan_sha256: str, *, quorum: int, max_update_norm: float, privacy: PrivacyRule, secagg: bool = False
+    ) -> None:
         """Refuse any plan but the accepted one, and one that the other fields no longer allow.
 
         Args:
@@ -186,6 +188,7 @@ class Policy:
             quorum: Fewest sites of a round of it.
             max_update_norm: Of the plan.
             privacy: Of the plan; ``eps_max`` is what all its rounds spend.
+            secagg: Whether updates are masked (F-28).
 
         Raises:
             FederationPolicyError: Something of it is not allowed.
@@ -195,6 +198,8 @@ class Policy:
             raise _refuse("min_participants", f"the plan goes on with {quorum} sites, {self.min_participants} allowed")
         if max_update_norm > self.max_update_norm:
             raise _refuse("max_update_norm", f"the plan publishes {max_update_norm:g}")
+        if self.secagg.required and not secagg:
+            raise _refuse("secagg.required", "the plan does not mask updates")
         self._check_privacy(privacy)
 
     def _check_privacy(self, plan: PrivacyRule) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from modify_fl.errors import FederationPolicyError
-from modify_fl.federated.policy import Policy, PrivacyRule, read_policy, write_policy
+from modify_fl.federated.policy import Policy, PrivacyRule, SecAggRule, read_policy, write_policy
 
 _DP = PrivacyRule(mode="dp", eps_max=8.0, delta=1e-5, unit="image")
 _NONE = PrivacyRule(mode="none", reason="public faces")
@@ -107,6 +107,13 @@ def test_a_policy_without_privacy_allows_a_plan_with_it() -> None:
     policy = _policy(privacy=_NONE)
     policy.check_plan("d" * 64, quorum=3, max_update_norm=1.0, privacy=_DP)
     policy.check_plan("d" * 64, quorum=3, max_update_norm=1.0, privacy=_NONE)
+
+
+def test_a_policy_that_asks_for_masked_updates_refuses_a_plan_without() -> None:
+    policy = _policy(secagg=SecAggRule(required=True, min_participants=3, min_threshold=0.67))
+    policy.check_plan("d" * 64, quorum=3, max_update_norm=5.0, privacy=_DP, secagg=True)
+    with pytest.raises(FederationPolicyError):
+        policy.check_plan("d" * 64, quorum=3, max_update_norm=5.0, privacy=_DP)
 
 
 def test_it_ends_with_its_last_day() -> None:
