@@ -72,7 +72,7 @@ class Node:
     runs: int = 0
     output: str = ""
 
-    def ask(self, fab: bytes, content: Any, *, programs: Path, home: Path, timeout: float = 120.0) -> Any:
+    def ask(self, fab: bytes, content: Any, *, programs: Path, home: Path, timeout: float = 600.0) -> Any:
         """Let ``flwr-clientapp`` of ``programs`` answer a train message, as a SuperExec would start it."""
         token = self._put(fab, content)
         words = ["flwr-clientapp", "--runtime-api-address", self.address, "--token", token, "--insecure"]
@@ -89,6 +89,7 @@ class Node:
         from flwr.app import Context, Message, MessageType, RecordDict
         from flwr.app.message import remove_content_from_message
         from flwr.supercore.constant import TaskType
+        from flwr.supercore.corestate import in_memory_corestate
         from flwr.supercore.fab import Fab
         from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
         from flwr.supercore.run import Run
@@ -106,6 +107,7 @@ class Node:
         self.state.set_run_series_context(self.runs, context)
         self.state.store_run(run)
         self.state.store_fab(Fab(digest, fab, {}))
+        in_memory_corestate.HEARTBEAT_DEFAULT_INTERVAL = 600  # a machine under load may take long to start a process
         task = self.state.create_task(TaskType.CLIENT_APP, self.runs, fab_hash=digest)
         self.store.preregister(self.runs, get_object_tree(message))
         for name, item in get_all_nested_objects(message).items():

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from content_client.launcher import word_of
 from modify_fl.errors import DataError, FederationPolicyError, PrivacyBudgetError
 from modify_fl.federated.fab import fab_bytes
 from modify_fl.federated.journal import read_journal
-from modify_fl.federated.processes import write_programs
 from modify_fl.federated.site_folder import SiteFolder, SiteSettings
 from protocol.errors import StorageError, problem
 
@@ -87,6 +86,7 @@ def _events(home: Party) -> list[tuple[str, Any]]:
     return [(entry.event, entry.facts.get("word")) for entry in entries if entry.event != "enrolled"]
 
 
+@pytest.mark.slow
 def test_the_app_that_bundle_and_policy_name_answers(
     node: Node, home: Party, coordinator: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,19 +149,13 @@ def test_a_message_that_asks_for_more_is_refused(
 
 
 def test_no_text_of_an_exception_leaves(
-    node: Node, home: Party, coordinator: Party, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: Node, home: Party, coordinator: Party, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F-11: a path in the text of an exception is for the site's own log."""
-    stub = tmp_path / "stub.py"
-    stub.write_text(
-        "import content_client.launcher, content_client.federated_site as f\n"
-        "def fail(site):\n    raise RuntimeError('cannot open /home/anna/photos/wedding.jpg')\n"
-        "f.open_site = fail\ncontent_client.launcher.main()\n"
-    )
     site = SiteFolder(home.path / "site")
-    write_programs(site.programs, {"flwr-clientapp": [sys.executable, "-I", str(stub), str(site.path)]})
+    site.write_settings(replace(site.settings(), photos="/home/anna/wedding"))
     reply = _ask(node, home, fab_bytes(), _instruction(coordinator), monkeypatch)
-    assert reply.error.reason == "train_failed"
+    assert reply.error.reason == "data_missing"
     assert "wedding" in str(read_journal(site.journal)[-1].facts["why"])
 
 

@@ -33,7 +33,7 @@ from protocol.verify import verify_bundle
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-_PATIENCE = 240.0
+_PATIENCE = 600.0
 
 
 @dataclass
