@@ -61,6 +61,8 @@ def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
     assert sources <= names
     assert {f"{package}/py.typed" for package in _PACKAGES} <= names
     assert {"modify_fl/base/base-64.safetensors", "modify_fl/base/base-64.json", "protocol/SPEC.md"} <= names
+    app = "modify_fl/federated/flower_app"  # its archive is made of these, and known by its digest (F-7)
+    assert {f"{app}/pyproject.toml", f"{app}/LICENSE"} <= names
     assert not [name for name in names if name.endswith((".pyc", ".pem", ".png"))]
     assert "Requires-Python: >=3.11" in metadata
 
