@@ -138,7 +138,7 @@ def ready_styles(story: Story) -> None:
     sheets = []
     for name in ("paintings", "engravings"):
         story.run(
-            "content-client", "stylize", "--no-align", "--bundle", name, "new-photos", "--styles", "4", "--seed", "1",
+            "content-client", "stylize", "--no-align", "--bundle", name, "new-photos", "--style-seed", "5,66,121,152",
             "--out", f"out-{name}",
         )  # fmt: skip
         sheets.append(story.picture(f"out-{name}/contact-sheet.png", f"{name}: a photo, then four styles of it"))
