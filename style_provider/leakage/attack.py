@@ -26,6 +26,7 @@ from style_provider.leakage.copies import Neighbours, drawn, measure_copies
 from style_provider.leakage.findings import Finding, attack_findings, copy_findings
 from style_provider.leakage.inversion import (
     COMPLETED_TOGETHER,
+    blur_errors,
     complete,
     critic_scores,
     invert,
@@ -247,16 +248,17 @@ def _compare(material: Material, work: _Work) -> tuple[dict[str, tuple[Tensor, T
 
 
 def _cheap_scores(material: Material, images: ImageSet) -> dict[str, Tensor]:
-    """Return what needs one pass over the images, alone and calibrated by the reference."""
+    """Return what needs one pass over the images, alone, calibrated by the reference, and by a blur."""
     style, reference, lpips = material.style, material.reference, material.spaces.lpips
     found = reconstruction_scores(style.model, images, lpips)
+    against = found["reconstruction, L1"] + blur_errors(images)
     if style.discriminator is not None:
         found["critic"] = critic_scores(style.discriminator, images)
     if reference is not None:
         usual = reconstruction_scores(reference.model, images, lpips)
         usual["critic"] = critic_scores(reference.critic, images)
         found |= {f"{name}, calibrated": score - usual[name] for name, score in found.items()}
-    return found
+    return found | {"reconstruction, L1, against a blur": against}
 
 
 def _sought(material: Material, work: _Work, side: str, images: ImageSet) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from modify_fl import losses
 from modify_fl.data import ImageSet
@@ -19,7 +20,7 @@ from modify_fl.perceptual import Lpips
 from modify_fl.streams import generator
 from style_provider.leakage.material import Material, chunks
 
-__all__ = ["COMPLETED_TOGETHER", "complete", "critic_scores", "invert", "reconstruction_scores"]
+__all__ = ["COMPLETED_TOGETHER", "blur_errors", "complete", "critic_scores", "invert", "reconstruction_scores"]
 
 COMPLETED_TOGETHER = 6
 """Images whose codes are sought together."""
@@ -40,6 +41,21 @@ def reconstruction_scores(model: StyleModel, images: ImageSet, lpips: Lpips | No
         if lpips is not None:
             found.setdefault("reconstruction, LPIPS", []).append(-lpips(target, output))
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+@torch.no_grad()
+def blur_errors(images: ImageSet) -> Tensor:
+    """Return how far each image is from its own blur, float32 [N]: how difficult it is for any model (P-77).
+
+    The blur has a quarter of the side; it stands in for a reference model where no base fits.
+    """
+    found = []
+    for part in chunks(len(images), _BATCH):
+        target = images.batch(part)
+        coarse = functional.interpolate(target, size=target.shape[-1] // 4, mode="area")
+        blurred = functional.interpolate(coarse, size=target.shape[-1], mode="bilinear", align_corners=False)
+        found.append(losses.absolute(target, blurred))
+    return torch.cat(found)
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ __all__ = ["ENOUGH", "Material", "Reference", "Strength", "chunks"]
 ENOUGH = 10
 """Images of each side below which an attack that compares both is not tried: nothing could be told (P-78)."""
 
-_VERSION = 1
+_VERSION = 2
 """Rises when an attack changes, so that earlier results are not taken for new ones."""
 
 

@@ -1,6 +1,7 @@
 """``style-provider audit``, and what ``package`` does with it (P-72 to P-85)."""
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -206,16 +207,35 @@ def test_held_out_images_against_each_other_are_chance(home: tuple[Path, Result]
     assert control["low"] <= 0.5 <= control["high"]
 
 
+BY_HEART = tuple(
+    word
+    for change in (
+        "resolution=32", "w_dim=64", "z_dim=16", "channel_base=1024", "channel_max=32", "enc_base=1024", "enc_max=32",
+        "pyramid=32", "trunk=128", "remap_width=16", "encapsulation.batch=4", "encapsulation.learning_rate=0.004",
+        "encapsulation.mix=0", "encapsulation.lambda_adv_r=0", "encapsulation.lambda_adv_f=0",
+        "encapsulation.lambda_lp=0", "encapsulation.lambda_id=0", "encapsulation.ema_half_life=0",
+    )
+    for word in ("--set", change)
+)  # fmt: skip
+"""A recipe that learns pictures and nothing else: they are only reconstructed, 48 times each."""
+
+
 @pytest.mark.slow
 def test_bundle_that_knows_fifty_images_by_heart_is_refused(studio: Path, tmp_path: Path) -> None:
-    """Positive control: 50 drawn images, 110 held out, trained until it repeats them."""
+    """Positive control, and the negative one on the same bundle: 50 drawn images against 110 held out."""
     shutil.copytree(studio / "keys", tmp_path / "keys")
     result = provider(
-        "package", "--dataset", "synthetic", "--limit", "160", "--holdout", "0.6875", "--budget", "6000steps",
-        "--style-data", "licensed", "--audit", "60s", "--out", "s.mdfy", "--json", *TINY,
-        "--set", "encapsulation.learning_rate=0.002", "--set", "encapsulation.lambda_adv_r=0.01", *QUICK, cwd=tmp_path,
+        "package", "--dataset", "synthetic", "--limit", "160", "--holdout", "0.6875", "--budget", "700steps",
+        "--style-data", "confidential", "--audit", "30s", "--out", "s.mdfy", "--json", *BY_HEART, *QUICK, cwd=tmp_path,
     )  # fmt: skip
     assert result.code == 11, result.err
-    assert "AUC" in result.json["error"]["why"]
-    note = json.loads((tmp_path / "s.mdfy.run" / "holdout.json").read_text())
-    assert len(note["trained"]) <= 50
+    assert re.search(r"membership AUC 0\.\d\d \[.*\] is above 0\.75", result.json["error"]["why"])
+    assert not (tmp_path / "s.mdfy").exists()
+    run = tmp_path / "s.mdfy.run"
+    note = json.loads((run / "holdout.json").read_text())
+    assert len(note["trained"]) == 50
+    findings = json.loads((run / "audit" / "report" / "leakage.json").read_text())["findings"]
+    told = {finding["name"]: finding for finding in findings}
+    assert told["membership AUC"]["low"] > 0.6
+    control = told["control AUC, held-out against held-out"]
+    assert control["low"] <= 0.5 <= control["high"]
