@@ -14,6 +14,7 @@ attacks, those on the critic left out.
 import argparse
 import json
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,22 +78,25 @@ def quarter(budget: str) -> str:
 
 def pack(options: argparse.Namespace, folder: str, variant: str, out: Path) -> None:
     """Pack one bundle; its critic stays in it, so that it is measured too."""
-    chosen = [quarter(options.budget) if word == "QUARTER" else word for word in VARIANTS[variant]]
+    wanted = options.also.get(variant, VARIANTS.get(variant, ()))
+    chosen = [quarter(options.budget) if word == "QUARTER" else word for word in wanted]
     length = () if "--budget" in chosen else ("--budget", options.budget)
     run(program(
         "package", "--dataset", folder, "--key", options.runs / "keys" / "bench.pem", "--out", out,
         "--style-data", "confidential", "--critic", "yes", "--accept-leakage", WHY, "--audit", options.audit,
-        "--photos", options.photos, "--seed", str(options.seed), "--threads", str(options.threads), *length, *chosen,
-        *options.options,
+        "--photos", options.photos, "--seed", str(options.seed), "--threads", str(options.threads), *options.options,
+        *length, *chosen,
     ))  # fmt: skip
 
 
-def kid(options: argparse.Namespace, bundle: Path, key: Path, folder: str, reference: str | None) -> dict[str, Any]:
-    """Return the KID of painted photos, an ``Estimate`` by its fields."""
-    compared = ("--reference", reference) if reference else ()
+def kid(options: argparse.Namespace, style: str, bundle: Path, key: Path) -> dict[str, Any] | None:
+    """Return the KID of painted photos, an ``Estimate`` by its fields; nothing without images to compare with."""
+    if style not in options.references:
+        return None
     figures = run(program(
-        "evaluate", bundle, "--dataset", folder, "--photos", options.faces or options.photos, "--styles", "1",
-        "--limit", str(options.limit), "--key", key, "--threads", str(options.threads), "--overwrite", *compared,
+        "evaluate", bundle, "--dataset", options.sets[style], "--photos", options.faces or options.photos,
+        "--reference", options.references[style], "--styles", "1", "--limit", str(options.limit), "--key", key,
+        "--threads", str(options.threads), "--overwrite",
     ))  # fmt: skip
     found: dict[str, Any] = figures["figures"]["style"]["kid"]
     return found
@@ -141,14 +145,13 @@ def without_critic(findings: Sequence[Row], audit: Path) -> list[Row]:
 
 
 def measured(options: argparse.Namespace, style: str, variant: str, bundle: Path, key: Path) -> list[Row]:
-    """Return the rows of one bundle, measured now or earlier."""
-    note = options.runs / f"{style}-{variant.replace(' ', '-')}.json"
-    if not note.is_file():
-        found = kid(options, bundle, key, options.sets[style], options.references.get(style)) if options.limit else None
-        rows = [row | {"style": style, "kid": found} for row in read(bundle, key, variant)]
-        note.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    found_rows: list[Row] = json.loads(note.read_text(encoding="utf-8"))
-    return found_rows
+    """Return the rows of one bundle; its KID is kept, as it takes minutes."""
+    note = options.runs / f"{style}-{variant.replace(' ', '-')}.kid.json"
+    known = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
+    if known is None:
+        known = kid(options, style, bundle, key)
+        note.write_text(json.dumps(known), encoding="utf-8")
+    return [{**row, "style": style, "kid": known} for row in read(bundle, key, variant)]
 
 
 # The page ---------------------------------------------------------------------
@@ -204,11 +207,13 @@ def document(rows: Sequence[Row], options: argparse.Namespace) -> str:
 
 
 def _machine(options: argparse.Namespace) -> str:
-    faces = f"KID of {options.limit} photos in one style each, " if options.limit else "KID not measured, "
-    extra = f"all with {' '.join(options.options)}, " if options.options else ""
+    faces = (
+        f"KID of {options.limit} photos, each in one style, where it was measured" if options.references else "no KID"
+    )
+    extra = f" Bundles packed by it have these options: `{' '.join(options.options)}`." if options.options else ""
     return (
-        f"`benchmarks/leakage.py`, {options.threads} thread(s) of a shared {platform.machine()} machine, "
-        f"seed {options.seed}, {extra}{faces}minutes as the clock has them."
+        f"`benchmarks/leakage.py`, {options.threads} thread(s) of a shared {platform.machine()} machine, seed "
+        f"{options.seed}, {faces}; minutes are those of the clock.{extra}"
     )
 
 
@@ -237,22 +242,26 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("sets", nargs="+", metavar="STYLE=FOLDER")
     parser.add_argument("--finished", nargs="*", default=[], metavar="STYLE/VARIANT=BUNDLE")
     parser.add_argument("--key", type=Path, help="the .mdfykey of finished bundles")
-    parser.add_argument("--reference", nargs="*", default=[], metavar="STYLE=FOLDER", help="images no training had")
+    parser.add_argument(
+        "--reference", nargs="*", default=[], metavar="STYLE=FOLDER", help="images no training had: KID"
+    )
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--photos", required=True, help="public photos for the attacks")
     parser.add_argument("--faces", help="photos for the KID; those of --photos where none are named")
-    parser.add_argument("--limit", type=int, default=100, help="photos painted for the KID; 0 leaves it out")
+    parser.add_argument("--limit", type=int, default=100, help="photos painted for the KID")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--budget", default="8kimg")
     parser.add_argument("--audit", default="standard")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--also", nargs="*", default=[], metavar="VARIANT=OPTIONS", help="further variants")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="more options of package, the last")
     options = parser.parse_args(words)
     options.sets, options.references = _pairs(options.sets), _pairs(options.reference)
+    options.also = {name: shlex.split(words) for name, words in _pairs(options.also).items()}
     options.runs.mkdir(parents=True, exist_ok=True)
-    if options.variants and not (options.runs / "keys").is_dir():
+    if (options.variants or options.also) and not (options.runs / "keys").is_dir():
         words = program("keygen", "--name", "Bench", "--out", options.runs / "keys", "--no-passphrase", "--quiet")
         subprocess.run(words, check=True)  # noqa: S603
     rows: list[Row] = []
@@ -272,7 +281,7 @@ def _bundles(options: argparse.Namespace) -> Iterator[tuple[str, str, Path, Path
         for (of, variant), bundle in finished.items():
             if of == style:
                 yield style, variant, bundle, options.key or own
-        for variant in options.variants:
+        for variant in (*options.variants, *options.also):
             if (style, variant) not in finished:
                 yield style, variant, options.runs / f"{style}-{variant.replace(' ', '-')}.mdfy", own
 

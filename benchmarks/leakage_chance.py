@@ -17,7 +17,7 @@ import torch
 from modify_fl.datasets import StyleData
 from style_provider.leakage.copies import Neighbours
 from style_provider.leakage.findings import HEADLINES, Finding, attack_findings, copy_findings
-from style_provider.leakage.limits import LIMITS, judge
+from style_provider.leakage.limits import judge
 
 SIZES = ((60, 20), (110, 36), (243, 80), (300, 100), (1202, 134))
 """Training and held-out images: what ``package`` sets aside of 80, 146, 323, 400 and 1336."""
@@ -51,10 +51,9 @@ def rates(trained: int, held: int, audits: int, seed: int) -> dict[str, float]:
     draws = torch.Generator().manual_seed(seed)
     for _ in range(audits):
         findings = audit(trained, held, draws)
-        known = {finding.name: finding for finding in findings}
+        warned = [sentence for sentence in judge(findings, "public").warnings if "above" in sentence]
         for name in HEADLINES:
-            finding = known[name]
-            found[name] += finding.measured and (finding.value or 0) > LIMITS[name].warn
+            found[name] += any(sentence.startswith(f"{name} ") for sentence in warned)
         for style_data in CLASSES:
             refusals = judge(findings, style_data).refusals
             found[f"{style_data}: too much"] += any("above" in sentence for sentence in refusals)

@@ -50,6 +50,8 @@ class Finding:
     """Upper end."""
     weak: bool = False
     """Whether so few images tell nothing: counts as not measured (P-78)."""
+    chance: float | None = None
+    """What chance alone exceeds in one audit of twenty, where that is known; up to it nothing is found (ADR 15)."""
     note: str = ""
     """What a reader must know, or why there is no value."""
 
@@ -120,7 +122,7 @@ def _largest(name: str, found: Mapping[str, Finding]) -> Finding:
     space = max(known, key=lambda space: known[space].value or 0)
     best = known[space]
     note = f"largest of {len(known)} spaces: {space}; {best.note}"
-    return Finding(name=name, value=best.value, low=best.low, high=best.high, weak=best.weak, note=note)
+    return replace(best, name=name, note=note)
 
 
 def _copy_rate(near: Neighbours, space: str) -> Finding:
@@ -136,7 +138,7 @@ def _copy_rate(near: Neighbours, space: str) -> Finding:
     usual = float(beta.ppf(0.95, place, len(floor) + 1 - place))
     low, high = share_interval(count, total)
     return Finding(
-        name=name, value=count / total, low=low, high=high, weak=usual > _CHANCE and low <= usual,
+        name=name, value=count / total, low=low, high=high, weak=usual > _CHANCE and low <= usual, chance=usual,
         note=f"{total} drawn, {len(floor)} held-out images; chance gives up to {usual:.1%}",
     )  # fmt: skip
 

@@ -190,6 +190,8 @@ def judge(
             (refusals if style_data == "confidential" else warnings).append(sentence)
             continue
         value = found.value or 0.0
+        if found.chance is not None and value <= found.chance:
+            continue
         most = _NEVER if style_data == "public" else getattr(limit, style_data)
         if value > most:
             refusals.append(f"{name} {found.text()} is above {most:g}")

@@ -74,6 +74,18 @@ def test_copy_rate_that_chance_reaches_is_too_weak() -> None:
     assert not found(copy_findings(neighbours(few, torch.linspace(1, 2, 59))), COPY_RATE).weak
 
 
+def test_copy_rate_that_chance_reaches_is_no_finding() -> None:
+    """ADR 15: with 80 held-out images chance alone is above the 2 % of P-79 in one audit of five."""
+    floor, drawn = torch.linspace(1, 2, 80), torch.cat([torch.full((60,), 0.5), torch.full((1940,), 3.0)])
+    rate = found(copy_findings(neighbours(drawn, floor)), COPY_RATE)
+    assert (rate.value, rate.measured) == (pytest.approx(0.03), True)
+    assert rate.chance == pytest.approx(0.0368, abs=1e-4)  # 1 - 0.05 ** (1 / 80)
+    others = [finding for finding in findings_of() if finding.name != COPY_RATE]
+    assert judge([rate, *others], "confidential").status == "passed"
+    more = replace(rate, value=0.04)
+    assert judge([more, *others], "confidential").warnings == ("copy rate 4.0% [2.3%, 3.8%] is above 0.02",)
+
+
 def test_pictures_far_from_everything_are_no_copies_however_few_images_there_are() -> None:
     floor = torch.linspace(1, 2, 15)
     assert found(copy_findings(neighbours(torch.linspace(3, 4, 30), floor)), THREE_SAMPLE).measured
