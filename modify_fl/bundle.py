@@ -146,7 +146,7 @@ def write_style_bundle(
         provider: The public half with its names.
         recipients: ``age1...`` lines to encrypt the file to; nobody: it is not encrypted.
         overwrite: Whether an existing file is replaced.
-        critic: Whether Dis goes along; it is the best witness against the style images (P-82).
+        critic: Whether Dis goes along; it is a witness against the style images (P-82).
         audit: What was measured of leakage; that nothing was, when omitted (P-83).
         reports: Further members by name: figures, never pictures (P-85).
 

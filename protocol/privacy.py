@@ -227,7 +227,7 @@ def privacy_statement(kind: Kind, dp: DpStatement, audit: MemorisationAudit | No
 
 
 def _figures(audit: MemorisationAudit | None) -> str:
-    """Say what was measured; the critic is named because it is the best witness against the images."""
+    """Say what was measured; the critic is named because it is a witness against the images."""
     if audit is None or audit.status == "not measured":
         return _NOT_MEASURED
     found = "; ".join(f"{figure.name} {figure.shown}" for figure in audit.figures or ())

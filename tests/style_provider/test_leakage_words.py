@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from modify_fl.metrics.separation import WEAK, chance_half_width
 from protocol.manifest import DpStatement, LeakageFigure, MemorisationAudit, privacy_statement
 from style_provider.cli.package import _with_critic
+from style_provider.holdout import usual_count
 from style_provider.leakage.findings import HEADLINES, Finding
 from style_provider.leakage.limits import LIMITS, MITIGATIONS, judge
+from style_provider.leakage.material import Strength
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,6 +63,19 @@ def test_mitigations_stand_in_one_order() -> None:
     places = [advice.index(option.split(" or ")[0].rstrip(")")) for option in options]
     assert places == sorted(places)
     assert len(options) >= 5
+
+
+def test_sets_too_small_to_be_cleared_are_those_of_the_docs() -> None:
+    """P-78: completion compares 72 of each side, membership all, a copy rate needs 59 held-out images."""
+    most = Strength().compared
+
+    def cleared(total: int, held: int) -> bool:
+        completion = chance_half_width(min(most, total - held), min(most, held))
+        return max(completion, chance_half_width(total - held, held)) <= WEAK and held >= 59
+
+    few, half = (int(number) for number in re.findall(r"Fewer than (\d+) images.*enough from (\d+)", words(DOCS))[0])
+    assert few == next(total for total in range(20, 999) if cleared(total, usual_count(total)))
+    assert all(cleared(total, total // 2) for total in range(half, few))
 
 
 def test_readme_claims_no_more_than_the_card() -> None:
