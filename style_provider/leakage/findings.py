@@ -51,7 +51,7 @@ class Finding:
     weak: bool = False
     """Whether so few images tell nothing: counts as not measured (P-78)."""
     chance: float | None = None
-    """What chance alone exceeds in one audit of twenty, where that is known; up to it nothing is found (ADR 15)."""
+    """What chance alone exceeds in one audit of twenty, where that is known; up to it nothing is found (ADR 16)."""
     note: str = ""
     """What a reader must know, or why there is no value."""
 

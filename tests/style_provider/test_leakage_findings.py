@@ -75,7 +75,7 @@ def test_copy_rate_that_chance_reaches_is_too_weak() -> None:
 
 
 def test_copy_rate_that_chance_reaches_is_no_finding() -> None:
-    """ADR 15: with 80 held-out images chance alone is above the 2 % of P-79 in one audit of five."""
+    """ADR 16: with 80 held-out images chance alone is above the 2 % of P-79 in one audit of five."""
     floor, drawn = torch.linspace(1, 2, 80), torch.cat([torch.full((60,), 0.5), torch.full((1940,), 3.0)])
     rate = found(copy_findings(neighbours(drawn, floor)), COPY_RATE)
     assert (rate.value, rate.measured) == (pytest.approx(0.03), True)
