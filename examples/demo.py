@@ -187,14 +187,14 @@ def federation(story: Story, *, small: tuple[str, ...]) -> None:
     folders = [word for site in _SITES for word in ("--site", site)]
     story.run(
         "content-client", "federate", "simulate", "style.mdfy", *folders, "--no-align", "--rounds", "3",
-        "--local-steps", "2", "--privacy", "dp", "--n-public", "50", "--batch", "8", "--accept-low-utility",
+        "--local-steps", "1", "--privacy", "dp", "--n-public", "50", "--batch", "8", "--accept-low-utility",
         "--out", "together.mdfa", *small,
     )  # fmt: skip
     ledger = story.run("content-client", "privacy", "status", "--photos", _SITES[0])
     claim = story.run("content-client", "privacy", "statement", "--photos", _SITES[0])
     story.tell(
         "Three sites together, and what it cost",
-        f"Three rounds of two noisy steps over {_OF_SITE} photos a site, in one process instead of over a network. "
+        f"Three rounds of one noisy step over {_OF_SITE} photos a site, in one process instead of over a network. "
         "Every step was charged to the site's ledger before it ran. <b>No use is claimed:</b> so few photos and steps "
         "pay for noise, and the program says so. The ledger of one site, and its claim:",
         f"<pre>{html.escape(ledger)}</pre>", f"<pre>{html.escape(claim)}</pre>",
