@@ -14,6 +14,7 @@ The pages of ``docs/reference`` are made from the code and compared by ``tests/g
 
 import re
 import tomllib
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -241,4 +242,5 @@ def test_fetched_weights_are_verified_as_the_page_says(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(shared_weights))
     (asked,) = (c for c in commands(ROOT / "docs" / "how-to" / "air-gapped.md") if "verify" in c.words)
-    _check_output(asked, _Story(tmp_path).play(asked))
+    answers = tuple(line.partition(";")[0] for line in asked.output)  # which of the known files it is may differ
+    _check_output(replace(asked, output=answers), _Story(tmp_path).play(asked))
