@@ -36,6 +36,7 @@ from modify_fl.options import run_folder
 from modify_fl.passphrase import Ask
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.privacy.ledger import Vault, read_vault
+from modify_fl.privacy.recipe import PrivateConfig
 from modify_fl.privacy.statement import joint_statement, no_guarantee, sentence, statement_of
 from modify_fl.training.loop import differences
 from modify_fl.training.private import PrivateTask
@@ -190,6 +191,7 @@ def _private(task: Simulation, old: FederationPlan | None, console: Console) -> 
     request = task.request
     if request is None:
         return None
+    _require_plain(request.recipe)
     openings = [read_vault(source_of(ground)).ledger.opening for ground in task.grounds]
     if len({(opening.unit, opening.delta) for opening in openings}) > 1:
         raise ConfigError(
@@ -211,6 +213,16 @@ def _private(task: Simulation, old: FederationPlan | None, console: Console) -> 
         n_public=request.n_public, batch=request.batch, noise_multiplier=noise, max_grad_norm=clip,
         delta=openings[0].delta, unit=openings[0].unit, augmentations=request.augmentations,
     )  # fmt: skip
+
+
+def _require_plain(recipe: PrivateConfig) -> None:
+    """Refuse choices that would silently not be heard."""
+    if recipe != PrivateConfig(learning_rate=recipe.learning_rate, betas=recipe.betas, critic=recipe.critic):
+        raise ConfigError(
+            "in a federation only learning_rate, betas and critic of the private recipe can be chosen",
+            why="sites are averaged instead of the steps of one, and the published norm is that of Adam",
+            fix="leave out the other --set private.NAME=VALUE",
+        )
 
 
 def _tell(task: Simulation, plan: FederationPlan, console: Console) -> None:

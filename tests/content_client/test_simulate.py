@@ -189,6 +189,13 @@ def test_vaults_of_different_kinds_are_refused(sites: Path) -> None:
     assert "different units or at different deltas" in refused.err
 
 
+@pytest.mark.parametrize("change", ["private.ema=0.5", "private.optimizer=sgd"])
+def test_a_choice_that_would_not_be_heard_is_refused(sites: Path, change: str) -> None:
+    refused = simulate(sites, *NUMBERS, "--set", change)
+    assert refused.code == 2
+    assert "only learning_rate, betas and critic" in refused.err
+
+
 def test_dealt_photos_have_no_vault_of_their_own(desk: Path) -> None:
     draw_photos(desk / "all", 12)
     words = ("federate", "simulate", "style.mdfy", "--sites", "3", "--photos", "all", "--no-align", *SHORT, *QUICK)
