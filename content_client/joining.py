@@ -31,7 +31,7 @@ _REFUSALS = (
     (re.compile(r"certificate verify failed|SSL/TLS handshake error", re.IGNORECASE),
      "the coordinator's certificate is not vouched for by the kit",
      "compare the digest of the kit with the coordinator, or ask for the kit again"),
-    (re.compile(r"code: 2001|401 Unauthorized|Invalid SuperNode authentication"),
+    (re.compile(r"code: 200[0-9]\]|401 Unauthorized|Invalid SuperNode authentication"),
      "the coordinator does not know this site's key",
      "send site.pub to the coordinator and wait until it was put into the folder of sites"),
 )  # fmt: skip

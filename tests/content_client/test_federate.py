@@ -184,7 +184,7 @@ def test_a_join_ends_where_going_on_is_of_no_use(
     ("text", "why"),
     [
         ("ERROR: SSL/TLS handshake error detected.\nexit", "certificate"),
-        ("Failed to initialize the connection to the SuperLink.\n[code: 2001] not known", "key"),
+        ("Failed to initialize the connection to the SuperLink.\n[code: 2004] Failed to activate SuperNode.", "key"),
     ],
 )
 def test_the_last_words_of_a_supernode_are_explained(
