@@ -38,10 +38,13 @@ def start(desk: Path, *words: str) -> subprocess.Popen[bytes]:
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900  # machines may be busy
     while not path.exists():
         assert process.poll() is None, "the run ended before its first round"
-        assert time.monotonic() < deadline
+        if time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            pytest.fail("no round was finished in time")
         time.sleep(0.05)
 
 
@@ -72,6 +75,6 @@ def test_the_first_signal_stops_in_good_order(sites: Path) -> None:
     process = start(sites)
     wait_for(sites / "f.mdfa.run" / "checkpoints" / "current", process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=300) in {0, 130}  # it may have been in its last round
+    assert process.wait(timeout=900) in {0, 130}  # it may have been in its last round
     done = client(*WORDS, "--overwrite", cwd=sites)
     assert done.code == 0, done.err
