@@ -113,7 +113,7 @@ def world(studio: Path, tmp_path: Path) -> Iterator[World]:
     """A plan with privacy for three sites, a quorum of two, and vaults for their photos."""
     coordinator, port = make_coordinator(tmp_path / "coordinator", studio), free_port()
     plan(
-        coordinator, "--address", f"localhost:{port}", "--number", "3", "--quorum", "2", "--round-time", "150",
+        coordinator, "--address", f"localhost:{port}", "--number", "3", "--quorum", "2", "--round-time", "90",
         "--privacy", "dp", "--epsilon", "8", "--n-public", "4",
     )  # fmt: skip
     kit = coordinator.path / "plan" / "kit"
