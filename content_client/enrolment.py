@@ -93,6 +93,7 @@ def _proposal(kit: Kit, unprotected: str | None) -> Policy:
         address=kit.file.address, ca_sha256=kit.file.ca_sha256, signer=kit.file.signer, bundle=kit.plan.bundle,
         fab_sha256=kit.plan.fab_sha256, plan_sha256=kit.plan.digest, rounds=kit.plan.rounds,
         participants=kit.plan.quorum, max_update_norm=kit.plan.max_update_norm, privacy=privacy,
+        secagg=kit.plan.secagg,
     )  # fmt: skip
 
 
@@ -136,7 +137,11 @@ def check_site(site: SiteFolder, kit: Path, settings: SiteSettings, identity: Id
     policy.check_coordinator(own.file.address, own.file.ca_sha256)
     policy.check_app(own.plan.fab_sha256)
     policy.check_plan(
-        own.plan.digest, quorum=own.plan.quorum, max_update_norm=own.plan.max_update_norm, privacy=privacy_of(own.plan)
+        own.plan.digest,
+        quorum=own.plan.quorum,
+        max_update_norm=own.plan.max_update_norm,
+        privacy=privacy_of(own.plan),
+        secagg=own.plan.secagg,
     )
     check_pair(site.path)
     found = verify_bundle(Path(settings.bundle), trust=TrustStore.default(), now=now, identity=identity)
@@ -216,7 +221,7 @@ def preview(checked: Checked, console: Console) -> Mapping[str, object]:
         "coordinator": kit.file.address, "bundle": plan.bundle, "fab_sha256": plan.fab_sha256, "rounds": plan.rounds,
         "local_steps": plan.local_steps, "subset": plan.subset, "max_update_norm": plan.max_update_norm,
         "privacy": {"mode": privacy.mode, "epsilon": privacy.eps_max, "delta": privacy.delta, "unit": privacy.unit},
-        "who_sees_what": [dict(zip(COLUMNS, row.cells(), strict=True)) for row in rows(privacy.mode)],
+        "who_sees_what": [dict(zip(COLUMNS, row.cells(), strict=True)) for row in rows(privacy.mode, secagg=plan.secagg)],
     }  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def open_site(folder: SiteFolder) -> Site:
         training = _private(folder, style, photos, compute=compute, nets=nets)
     return Site(
         style, plan, training, admit=lambda asked: admit(folder, policy, asked),
-        log=lambda answered: _log(folder, answered),
+        log=lambda answered: _log(folder, answered), floors=policy.secagg,
     )  # fmt: skip
 
 

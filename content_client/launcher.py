@@ -72,7 +72,11 @@ def check_app(site: SiteFolder, digest: str, *, now: datetime) -> None:
     if found.payload_digest != kit.plan.bundle or digest not in (federation.fab_sha256 if federation else ()):
         raise _WrongBundleError("the bundle does not vouch for this app", why=f"its digest is {digest}")
     policy.check_plan(
-        kit.plan.digest, quorum=kit.plan.quorum, max_update_norm=kit.plan.max_update_norm, privacy=privacy_of(kit.plan)
+        kit.plan.digest,
+        quorum=kit.plan.quorum,
+        max_update_norm=kit.plan.max_update_norm,
+        privacy=privacy_of(kit.plan),
+        secagg=kit.plan.secagg,
     )
 
 

@@ -50,6 +50,14 @@ _ALOUD = (
     "without privacy: nothing is guaranteed about the photos. Over a network the coordinator would see every "
     "update as it is, and faces may be reconstructed from updates; --privacy dp protects them"
 )
+_ALOUD_MASKED = (
+    "without privacy: nothing is guaranteed about the photos. The sum of all updates is read by everybody, and "
+    "masks hide what a photo does to it from nobody; --privacy dp protects photos"
+)
+_MASKED = (
+    "secure aggregation is experimental: over a network it hides single updates from a coordinator that keeps to the "
+    "protocol, not from one that poses as other sites"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,8 @@ class Simulation:
     """Public numbers of privacy; nothing without it."""
     ray: bool = False
     """Whether rounds run in Flower's own simulation, not in this process."""
+    secagg: bool = False
+    """Whether updates are masked, so that only their sum is read."""
     align: bool = True
     """Whether faces are found and aligned, for sites that read their photos themselves."""
 
@@ -172,6 +182,7 @@ def _plan(task: Simulation, folder: Path, *, fresh: bool, console: Console) -> F
         task.style, sites=len(task.grounds), subset=config.subset, rounds=task.rounds,
         local_steps=task.local_steps, batch=config.batch, learning_rate=_rate(task), fedprox_mu=task.fedprox_mu,
         quorum=task.quorum, max_update_norm=task.max_update_norm, private=_private(task, old, console),
+        secagg=task.secagg,
     )  # fmt: skip
     if old and (found := differences(asdict(old), asdict(plan))):
         raise ConfigError(
@@ -237,9 +248,11 @@ def _tell(task: Simulation, plan: FederationPlan, console: Console) -> None:
         f"{4e-6 * schema.parameters:.2f} MB each way for a site and round, "
         f"{100 * schema.parameters / whole:.1f} % of the networks"
     )
+    if plan.secagg:
+        console.warn(_MASKED)
     settings = plan.settings()
     if settings is None:
-        console.warn(_ALOUD)
+        console.warn(_ALOUD_MASKED if plan.secagg else _ALOUD)
     else:
         accept = task.request is not None and task.request.accept_low_utility
         made = replace(plan_of(settings, schema.parameters), sites=plan.sites)

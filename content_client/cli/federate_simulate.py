@@ -86,6 +86,9 @@ def simulate(
             "--max-update-norm", metavar="L", help="A longer update is shortened.", show_default="what Adam can move"
         ),
     ] = None,
+    secagg: Annotated[
+        bool, typer.Option("--secagg", help="Experimental: mask updates, only their sum is read; 3 sites or more.")
+    ] = False,
     backend: Annotated[
         str, typer.Option("--backend", metavar="NAME", help="local: in this process; ray: Flower's own simulation.")
     ] = "local",
@@ -136,7 +139,7 @@ def simulate(
 
     def action() -> Mapping[str, object]:
         private = words.wanted(mode="offline", tensorboard=None)
-        ray = _require_backend(backend, private=private, changes=settings or [])
+        ray = _require_backend(backend, private=private, secagg=secagg, changes=settings or [])
         _require_sites(site, sites, photos)
         part = subset or ("lora" if private else None)  # P-51
         changes, recipe = split_changes([*(settings or []), *([f"subset={part}"] if part else [])], private=private)
@@ -165,7 +168,7 @@ def simulate(
             quorum=quorum, max_update_norm=longest, seed=seed, require=require, out=out, overwrite=overwrite,
             runtime=Runtime(device=device, threads=threads, precision=cast("Precision", precision)), request=request,
             ask=lambda question: known_passphrase(passphrase_file) or console.ask_secret(question),
-            ray=ray, align=not no_align,
+            ray=ray, align=not no_align, secagg=secagg,
         )  # fmt: skip
         return run_simulation(task, fresh=fresh, dry_run=dry_run, console=console)
 
@@ -198,10 +201,12 @@ def _require_sites(folders: list[Path] | None, count: int | None, photos: Path |
         )
 
 
-def _require_backend(name: str, *, private: bool, changes: list[str]) -> bool:
+def _require_backend(name: str, *, private: bool, secagg: bool, changes: list[str]) -> bool:
     """Return whether Ray is asked for."""
     if name not in {"local", "ray"}:
         raise ConfigError(f"no backend is called {name}", fix="use --backend local or --backend ray")
+    if name == "ray" and secagg:
+        raise ConfigError("--secagg does not go with --backend ray", why="it was not tried", fix="use --backend local")
     own = [change for change in changes if not change.removeprefix("stylization.").startswith(_PLANNED)]
     if name == "ray" and (private or own):
         raise ConfigError(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from modify_fl.errors import InterruptedRunError
 from modify_fl.federated.compat import APP_FAILED, ClientApp, Context, Error, Message
 from modify_fl.federated.records import RefusedError
+from modify_fl.federated.secagg import answer_masked
 from modify_fl.federated.site import Site
 from modify_fl.privacy.release import failure
 
@@ -42,7 +43,14 @@ def make_client_app(find: Callable[[Context], Site], complain: Complain | None =
 
     @app.train(mods=[scrub])
     def train(message: Message, context: Context) -> Message:
-        return Message(find(context).answer(message.content), reply_to=message)
+        site = find(context)
+
+        def answer(sent: Message, _: Context) -> Message:
+            return Message(site.answer(sent.content), reply_to=sent)
+
+        if site.plan.secagg:
+            return answer_masked(message, context, answer, plan=site.plan, floors=site.floors)
+        return answer(message, context)
 
     for other in (app.evaluate, app.query):
 

@@ -72,6 +72,7 @@ __all__ = [
     "message_from_proto",
     "message_to_proto",
     "quiet",
+    "set_masks",
 ]
 
 APP_FAILED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
@@ -95,13 +96,16 @@ _USED: tuple[tuple[str, str, str], ...] = (
     ("flwr.common.serde", "recorddict_from_proto", "recorddict_proto"),
     ("flwr.common.serde", "recorddict_to_proto", "recorddict"),
     ("flwr.compat.common.recorddict_compat", "fitres_to_recorddict", "fitres keep_input"),
-    ("flwr.compat.common.recorddict_compat", "recorddict_to_fitins", "recorddict keep_input"),
+    ("flwr.common.secure_aggregation.secaggplus_utils", "pseudo_rand_gen", "seed num_range dimensions_list"),
     ("flwr.server", "LegacyContext", "context config strategy client_manager"),
-    ("flwr.server.workflow", "DefaultWorkflow", "fit_workflow evaluate_workflow"),
     (
         "flwr.server.workflow", "SecAggPlusWorkflow",
         "num_shares reconstruction_threshold max_weight clipping_range quantization_range modulus_range timeout",
     ),
+    ("flwr.server.workflow", "SecAggPlusWorkflow.setup_stage", "self grid context state"),
+    ("flwr.server.workflow", "SecAggPlusWorkflow.share_keys_stage", "self grid context state"),
+    ("flwr.server.workflow", "SecAggPlusWorkflow.collect_masked_vectors_stage", "self grid context state"),
+    ("flwr.server.workflow", "SecAggPlusWorkflow.unmask_stage", "self grid context state"),
     (
         "flwr.serverapp.strategy", "Strategy.start",
         "self grid initial_arrays num_rounds timeout train_config evaluate_config evaluate_fn",
@@ -181,24 +185,41 @@ def quiet(level: int = logging.ERROR) -> None:
     logging.getLogger("flwr").setLevel(level)
 
 
-# Names of a deployment, looked up when they are used: they bring in web servers, databases and Flower's command line.
+# Names of a deployment and of masked rounds, looked up when they are used: they bring in web servers, databases,
+# Flower's command line and its old programs.
 _LATE = {
     "ControlHttpClient": "flwr.supercore.control",
+    "Code": "flwr.common",
     "Fab": "flwr.proto.fab_pb2",
+    "FitIns": "flwr.common",
+    "FitRes": "flwr.common",
+    "LegacyContext": "flwr.server",
     "ListNodesRequest": "flwr.proto.control_pb2",
     "ListRunsRequest": "flwr.proto.control_pb2",
+    "MAIN_CONFIGS_RECORD": "flwr.server.workflow.constant",
+    "MAIN_PARAMS_RECORD": "flwr.server.workflow.constant",
+    "Parameters": "flwr.common",
+    "RECORD_KEY_CONFIGS": "flwr.common.secure_aggregation.secaggplus_constants",
     "RegisterNodeRequest": "flwr.proto.control_pb2",
     "RuntimeVersionHttpInterceptor": "flwr.supercore.interceptors",
+    "SecAggPlusWorkflow": "flwr.server.workflow",
     "SimulationConfig": "flwr.proto.federation_config_pb2",
     "StartRunRequest": "flwr.proto.control_pb2",
+    "Status": "flwr.common",
     "StopRunRequest": "flwr.proto.control_pb2",
+    "WorkflowState": "flwr.server.workflow.secure_aggregation.secaggplus_workflow",
     "TASK_TYPE_TO_COMMAND": "flwr.supercore.constant",
+    "bytes_to_ndarray": "flwr.common",
+    "fitres_to_recorddict": "flwr.compat.common.recorddict_compat",
     "flower_superexec": "flwr.supercore.cli.flower_superexec",
     "flower_superlink": "flwr.superlink.cli.flower_superlink",
     "flower_supernode": "flwr.supernode.cli.flower_supernode",
     "flwr_clientapp": "flwr.supernode.cli.flwr_clientapp",
     "flwr_serverapp": "flwr.superlink.cli.flwr_serverapp",
     "flwr_simulation": "flwr.simulation.app",
+    "ndarrays_to_parameters": "flwr.common",
+    "parameters_to_ndarrays": "flwr.common",
+    "secaggplus_mod": "flwr.client.mod",
     "start_parent_process_monitor": "flwr.supercore.app_utils",
     "user_config_to_proto": "flwr.common.serde",
 }
@@ -208,6 +229,16 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - Flower ships its own types
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
     raise AttributeError(name)
+
+
+def set_masks(make: Callable[[bytes, int, list[tuple[int, ...]]], list[Any]]) -> None:
+    """Let both sides of SecAgg+ in this process draw their masks with ``make``: seed, modulus, shapes."""
+    for name in (
+        "flwr.client.mod.secure_aggregation.secaggplus_mod",
+        "flwr.server.workflow.secure_aggregation.secaggplus_workflow",
+    ):
+        module: Any = import_module(name)
+        module.pseudo_rand_gen = make
 
 
 def guard_superlink(secret: str) -> None:

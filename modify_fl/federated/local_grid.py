@@ -63,6 +63,9 @@ class LocalGrid(Grid):
         self._app, self._nodes, self._watch, self._before = app, tuple(nodes), watch, before
         self._configs = configs or {}
         self._replies: dict[str, Message] = {}
+        self._contexts = {
+            node: Context(_RUN, node, dict(self._configs.get(node, {})), RecordDict(), {}) for node in self._nodes
+        }
 
     # What a test may change -------------------------------------------------------
 
@@ -125,10 +128,9 @@ class LocalGrid(Grid):
         return list(self.disturb(self._carried("up", node, reply)))
 
     def _handle(self, message: Message, node: int) -> Message:
-        """Do what a SuperNode does, with an exception as it would travel."""
-        context = Context(_RUN, node, dict(self._configs.get(node, {})), RecordDict(), {})
+        """Do what a SuperNode does, with an exception as it would travel; a context lives as long as a run."""
         try:
-            return self._app(message, context)
+            return self._app(message, self._contexts[node])
         except Exception as error:
             if getattr(error, "exit_code", 0) == 130:  # the user at this machine wants to stop
                 raise

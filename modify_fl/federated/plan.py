@@ -24,6 +24,7 @@ PLAN_FILE = "plan.json"
 """Name of the file in a kit and in a site's folder."""
 
 _LARGEST = 1 << 16
+_MOST_MASKED = 1000  # the sum of their numbers fits into 32 bits
 _Number = Annotated[float, Bound(low=0)]
 
 
@@ -79,6 +80,8 @@ class FederationPlan:
     """Longest wait for sites before a round (F-21)."""
     round_seconds: _Number = 900.0
     """Longest wait for the replies of a round (F-21)."""
+    secagg: bool = False
+    """Whether updates are masked, so that the coordinator reads their sum only; experimental (F-28)."""
     private: PrivatePlan | None = None
     """Numbers of differential privacy; nothing is guaranteed about photos without them."""
     version: Literal[1] = 1
@@ -101,6 +104,12 @@ class FederationPlan:
         require(
             self.quorum <= self.sites, f"a quorum of {self.quorum} cannot be reached by {self.sites} sites",
             "lower the quorum, or invite more sites",
+        )  # fmt: skip
+        require(
+            not self.secagg or (self.quorum >= 3 and self.sites <= _MOST_MASKED),
+            f"secure aggregation needs a quorum of 3 or more and {_MOST_MASKED} sites at most, "
+            f"got {self.quorum} of {self.sites}",
+            "let more sites take part, or do without it",
         )  # fmt: skip
         self.settings()
 

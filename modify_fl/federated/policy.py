@@ -116,7 +116,8 @@ class Policy:
     @classmethod
     def proposal(
         cls, *, address: str, ca_sha256: str, signer: str, bundle: str, fab_sha256: str, plan_sha256: str,
-        rounds: int, participants: int, max_update_norm: float, privacy: PrivacyRule, today: date | None = None,
+        rounds: int, participants: int, max_update_norm: float, privacy: PrivacyRule, secagg: bool = False,
+        today: date | None = None,
     ) -> Self:  # fmt: skip
         """Return the narrowest policy that a planned run fits into; the site's owner may narrow it further.
 
@@ -131,6 +132,7 @@ class Policy:
             participants: Fewest sites of the plan.
             max_update_norm: Of the plan.
             privacy: Of the plan.
+            secagg: Whether updates of the plan are masked; then nothing else is allowed.
             today: The first day; that of the clock when omitted.
         """
         last = (today or datetime.now(UTC).date()) + _LIFE
@@ -140,7 +142,7 @@ class Policy:
             fab_sha256=(fab_sha256,), plan_sha256=plan_sha256, actions=("train",), metrics=(),
             max_rounds=2 * rounds, max_rounds_per_day=2 * rounds, min_participants=participants,
             max_update_norm=max_update_norm, expires=last.isoformat(), privacy=privacy,
-            secagg=SecAggRule(required=False, min_participants=3, min_threshold=0.67),
+            secagg=SecAggRule(required=secagg, min_participants=3, min_threshold=0.67),
         )  # fmt: skip
 
     def check_valid(self, now: datetime) -> None:
@@ -200,6 +202,8 @@ class Policy:
             raise _refuse("max_update_norm", f"the plan publishes {max_update_norm:g}")
         if self.secagg.required and not secagg:
             raise _refuse("secagg.required", "the plan does not mask updates")
+        if secagg and quorum < self.secagg.min_participants:
+            raise _refuse("secagg.min_participants", f"the plan goes on with {quorum} sites")
         self._check_privacy(privacy)
 
     def _check_privacy(self, plan: PrivacyRule) -> None:

@@ -36,7 +36,7 @@ def participants_band(sites: int) -> str:
 
 def write_result(
     path: Path, done: Finished, plan: FederationPlan, style: LoadedStyle, *, statement: DpStatement,
-    local: bool, key: PrivateKey, provider: ProviderKey, overwrite: bool, secure_aggregation: bool = False,
+    local: bool, key: PrivateKey, provider: ProviderKey, overwrite: bool,
     nets: tuple[NetRecord, NetRecord] | None = None,
 ) -> Released:  # fmt: skip
     """Pack, sign and verify the result, and try it.
@@ -51,7 +51,6 @@ def write_result(
         key: Has the role ``adapter``.
         provider: The public half.
         overwrite: Whether an existing file is replaced.
-        secure_aggregation: Whether updates were masked.
         nets: What the perceptual and the identity term of the sites were, where that is known.
 
     Raises:
@@ -71,7 +70,7 @@ def write_result(
     _require_pictures(adapted, style)
     federation = Federation(
         fab_sha256=(plan.fab_sha256,), run_id=done.run, rounds=len(done.rounds) - len(done.skipped),
-        secure_aggregation=secure_aggregation,
+        secure_aggregation=plan.secagg,
         participants_band=participants_band(max(record.accepted for record in done.rounds)),
     )  # fmt: skip
     released = write_federated(

@@ -20,6 +20,7 @@ from modify_fl.federated.compat import Grid
 from modify_fl.federated.guard import GuardedFedAvg, RoundRecord
 from modify_fl.federated.plan import FederationPlan
 from modify_fl.federated.records import Schema, make_record
+from modify_fl.federated.secagg_rounds import MaskedMean
 from modify_fl.federated.tensors import first_tensors
 from modify_fl.training import checkpoint
 from modify_fl.training.checkpoint import Checkpoint
@@ -99,7 +100,8 @@ def run_rounds(
             tell(record)
 
         if len(records) < plan.rounds:
-            strategy = GuardedFedAvg(plan, schema, start, run=run, offset=len(records), keep=keep, nodes=nodes)
+            chosen = MaskedMean if plan.secagg else GuardedFedAvg
+            strategy = chosen(plan, schema, start, run=run, offset=len(records), keep=keep, nodes=nodes)
             strategy.start(grid, make_record(start), num_rounds=plan.rounds - len(records), timeout=plan.round_seconds)
         found = finished_rounds(folder, plan)
     if found is None or len(found.rounds) < plan.rounds:
@@ -130,8 +132,9 @@ def finished_rounds(folder: Path, plan: FederationPlan) -> Finished | None:
 def _save(
     folder: Path, plan: FederationPlan, run: str, records: list[RoundRecord], tensors: Mapping[str, Tensor]
 ) -> None:  # fmt: skip
+    strategy = MaskedMean if plan.secagg else GuardedFedAvg
     values = {
-        "plan": json.loads(plan.to_bytes()), "run": run, "strategy": "GuardedFedAvg",
+        "plan": json.loads(plan.to_bytes()), "run": run, "strategy": strategy.__name__,
         "rounds": [asdict(record) for record in records],
     }  # fmt: skip
     checkpoint.save(folder, Checkpoint(step=records[-1].round, tensors={_GROUP: tensors}, values=values))

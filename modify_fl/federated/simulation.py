@@ -34,7 +34,7 @@ _QUORUM = 3
 def plan_simulation(
     style: LoadedStyle, *, sites: int, subset: Subset, rounds: int, local_steps: int, batch: int,
     learning_rate: float, fedprox_mu: float = 0.0, max_update_norm: float | None = None, quorum: int | None = None,
-    private: PrivatePlan | None = None,
+    private: PrivatePlan | None = None, secagg: bool = False,
 ) -> FederationPlan:  # fmt: skip
     """Return a plan for sites of this process; arguments as the fields of ``FederationPlan``.
 
@@ -49,7 +49,7 @@ def plan_simulation(
         bundle=style.digest, adapter_schema=schema.digest, fab_sha256=FAB_SHA256, subset=subset, rounds=rounds,
         local_steps=local_steps, batch=batch, learning_rate=learning_rate, fedprox_mu=fedprox_mu,
         max_update_norm=longest, sites=sites, quorum=quorum or min(_QUORUM, sites), wait_seconds=120.0,
-        round_seconds=86400.0, private=private,
+        round_seconds=86400.0, private=private, secagg=secagg,
     )  # fmt: skip
 
 

@@ -21,7 +21,9 @@ from modify_fl.data import ImageSet
 from modify_fl.errors import TrainingDivergedError
 from modify_fl.federated.compat import RecordDict
 from modify_fl.federated.plan import FederationPlan
+from modify_fl.federated.policy import SecAggRule
 from modify_fl.federated.records import Instruction, RefusedError, Schema, read_instruction, reply_content
+from modify_fl.federated.secagg import FLOORS
 from modify_fl.federated.tensors import Shortened, put, shortened, taken
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.privacy.ledger import Vault
@@ -69,6 +71,7 @@ class Site:
     def __init__(
         self, style: LoadedStyle, plan: FederationPlan, training: Training, *,
         admit: Callable[[Instruction], None] = lambda _: None, log: Callable[[Answered], None] = lambda _: None,
+        floors: SecAggRule = FLOORS,
     ) -> None:  # fmt: skip
         """Bind the parts.
 
@@ -78,8 +81,9 @@ class Site:
             training: Trains on the photos.
             admit: Raises where the site's policy does not allow a round.
             log: Told about every reply before it leaves.
+            floors: What a masked round must have (F-30).
         """
-        self._style, self._plan, self._training = style, plan, training
+        self._style, self.plan, self._training, self.floors = style, plan, training, floors
         self._schema, self._admit, self._log = Schema.of(style, plan.subset), admit, log
         self._answered: set[tuple[str, int]] = set()
 
@@ -90,9 +94,9 @@ class Site:
             RefusedError: The message is not about the accepted plan, or was answered before.
             Error: Anything else that went wrong; see ``Training``.
         """
-        instruction = read_instruction(content, schema=self._schema, bundle=self._plan.bundle)
-        if not 1 <= instruction.round <= self._plan.rounds:
-            raise RefusedError("policy", f"round {instruction.round} of {self._plan.rounds}")
+        instruction = read_instruction(content, schema=self._schema, bundle=self.plan.bundle)
+        if not 1 <= instruction.round <= self.plan.rounds:
+            raise RefusedError("policy", f"round {instruction.round} of {self.plan.rounds}")
         asked = (instruction.run, instruction.round)
         if asked in self._answered:
             raise RefusedError("policy", f"round {instruction.round} was answered before")

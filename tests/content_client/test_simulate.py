@@ -47,6 +47,23 @@ def test_three_sites_become_one_adapter_that_stays_here_and_paints(sites: Path) 
     assert painted.code == 0, painted.err
 
 
+def test_masked_updates_become_an_adapter_that_says_so(sites: Path) -> None:
+    result = simulate(sites, "--secagg", "--json")
+    assert result.code == 0, result.err
+    assert [record["accepted"] for record in result.json["result"]["rounds"]] == [3, 3]
+    assert any("experimental" in warning for warning in result.json["warnings"])
+    federation = inspect_bundle(sites / "f.mdfa").manifest.federation
+    assert federation is not None
+    assert federation.secure_aggregation is True
+
+
+def test_masks_need_three_sites_of_this_process(sites: Path) -> None:
+    two = simulate(sites, "--secagg", names=("north", "south"))
+    assert two.code == 2
+    assert "quorum of 3" in two.err
+    assert simulate(sites, "--secagg", "--backend", "ray").code == 2
+
+
 def test_nothing_but_tensors_is_sent(sites: Path) -> None:
     """F-16: what is carried is what was planned, and a head for each tensor."""
     body = simulate(sites, "--json").json["result"]

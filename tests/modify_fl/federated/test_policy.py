@@ -103,6 +103,14 @@ def test_what_is_named_is_allowed_and_nothing_else() -> None:
             ask()
 
 
+def test_a_policy_may_ask_for_masks() -> None:
+    policy = _policy(secagg=SecAggRule(required=True, min_participants=3, min_threshold=0.67))
+    policy.check_plan("d" * 64, quorum=3, max_update_norm=5.0, privacy=_DP, secagg=True)
+    with pytest.raises(FederationPolicyError) as refused:
+        policy.check_plan("d" * 64, quorum=3, max_update_norm=5.0, privacy=_DP)
+    assert "secagg.required" in str(refused.value.why)
+
+
 def test_a_policy_without_privacy_allows_a_plan_with_it() -> None:
     policy = _policy(privacy=_NONE)
     policy.check_plan("d" * 64, quorum=3, max_update_norm=1.0, privacy=_DP)
