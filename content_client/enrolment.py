@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from modify_fl.federated.plan import PLAN_FILE
 from modify_fl.federated.policy import POLICY, Policy, PrivacyRule, write_policy
 from modify_fl.federated.site_folder import SiteFolder, SiteSettings, privacy_of
 from modify_fl.federated.site_keys import SITE_KEY, SITE_PUBLIC, check_pair, make_site_key
-from modify_fl.federated.visibility import COLUMNS, rows
+from modify_fl.federated.visibility import COLUMNS, Row, rows
 from modify_fl.privacy.accounting import Segment, rdp_of
 from modify_fl.privacy.ledger import VaultState, read_vault
 from protocol.encryption import Identity
@@ -216,18 +216,19 @@ def preview(checked: Checked, console: Console) -> Mapping[str, object]:
     else:
         console.say(f"privacy      NONE: {checked.policy.privacy.reason}")
     console.say()
-    _show_table(console, privacy.mode)
+    seen = rows(privacy.mode, secagg=plan.secagg)
+    _show_table(console, seen)
     return {
         "coordinator": kit.file.address, "bundle": plan.bundle, "fab_sha256": plan.fab_sha256, "rounds": plan.rounds,
         "local_steps": plan.local_steps, "subset": plan.subset, "max_update_norm": plan.max_update_norm,
         "privacy": {"mode": privacy.mode, "epsilon": privacy.eps_max, "delta": privacy.delta, "unit": privacy.unit},
-        "who_sees_what": [dict(zip(COLUMNS, row.cells(), strict=True)) for row in rows(privacy.mode, secagg=plan.secagg)],
+        "who_sees_what": [dict(zip(COLUMNS, row.cells(), strict=True)) for row in seen],
     }  # fmt: skip
 
 
-def _show_table(console: Console, mode: str) -> None:
+def _show_table(console: Console, seen_rows: Iterable[Row]) -> None:
     console.say("who sees what")
-    for row in rows(mode):
+    for row in seen_rows:
         console.say(f"  {row.item}")
         for party, seen in zip(COLUMNS[1:], row.cells()[1:], strict=True):
             console.say(f"      {party}: {seen}")
