@@ -32,13 +32,14 @@ from modify_fl.bundle import load_style
 from modify_fl.console import Console
 from modify_fl.data import load_images, to_uint8
 from modify_fl.errors import ConfigError
+from modify_fl.federated.fab import FAB_SHA256
 from modify_fl.ready import DEMO_KEY, HOME
 from modify_fl.style import Style
 from modify_fl.styles import seeded
 from modify_fl.weights import abs_max
 from protocol.container import WEIGHTS
 from protocol.errors import Error
-from protocol.manifest import BundleInfo, Licence, Manifest, StyleInfo, Usage
+from protocol.manifest import BundleInfo, Federation, Licence, Manifest, StyleInfo, Usage
 from protocol.provider import ProviderKey, issue_provider_key, read_provider_key, write_provider_key
 from protocol.publish import write_bundle
 from protocol.signing import PrivateKey, generate_key
@@ -148,6 +149,7 @@ def _manifest(old: Manifest, name: str, provider: ProviderKey, now: datetime) ->
         licence=Licence(model="Apache-2.0", dataset=licence, attribution=sources),
         model=replace(old.model, precision="float16 kernels and matrices, the rest float32", weights=()),
         privacy=replace(old.privacy, training_data=replace(data, basis=licence)), files=(),
+        federation=Federation(fab_sha256=(FAB_SHA256,)),
     )  # fmt: skip
 
 

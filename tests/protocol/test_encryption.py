@@ -249,6 +249,7 @@ def test_recipient_may_have_spaces_around_it() -> None:
         (RECIPIENT.upper(), "not an X25519"),
         (RECIPIENT[:-1] + ("q" if RECIPIENT[-1] != "q" else "p"), "mistyped"),
     ],
+    ids=["empty", "ssh", "post-quantum", "secret", "upper-case", "mistyped"],  # the keys are new in every process
 )
 def test_other_recipients_are_refused(text: str, detail: str) -> None:
     with pytest.raises(KeyFileError, match=detail) as caught:
