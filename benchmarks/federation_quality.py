@@ -194,10 +194,10 @@ def verdict(figures: Mapping[str, Mapping[str, str]]) -> str:
         won = sign * figure(together, key) > sign * figure(best, key)
         word = "beats" if won else "does not beat"
         said.append(
-            f"by {FIGURES[key]} federated ({figure(together, key):g}) {word} every site alone "
+            f"- {FIGURES[key]}: federated ({figure(together, key):g}) {word} every site alone "
             f"(best: {figure(best, key):g}, {best.split(' alone')[0]})"
         )
-    return "On the photos of all sites " + "; ".join(said) + "."
+    return "On the photos of all sites:\n\n" + "\n".join(said)
 
 
 def page(
