@@ -11,6 +11,7 @@ from programs import client
 from modify_fl.base.card import HOME as BASES
 from modify_fl.data import load_images, to_uint8
 from modify_fl.errors import ConfigError
+from modify_fl.federated.fab import FAB_SHA256
 from modify_fl.ready import DEMO_KEY, HOME, bundle_path, demo_pictures, ready_bundles
 from modify_fl.style import Style
 from modify_fl.styles import seeded
@@ -59,6 +60,14 @@ def test_each_says_where_it_comes_from_and_what_was_measured(name: str) -> None:
     assert str(inspect_bundle(ready_bundles()[name]).payload_digest) in card
     for figure in audit.figures:
         assert f"| `{name}` | {figure.name} | {figure.shown} |" in card
+
+
+@pytest.mark.parametrize("name", sorted(ready_bundles()))
+def test_each_names_the_flower_app_of_this_package(name: str) -> None:
+    """F-7: without the digest no site would take part in a federation of this style."""
+    published = _manifest(name).federation
+    assert published is not None
+    assert FAB_SHA256 in published.fab_sha256
 
 
 def test_nothing_is_too_large_to_ship() -> None:
