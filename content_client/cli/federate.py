@@ -12,6 +12,7 @@ from content_client.photos import default_photos
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import (
+    BundleOption,
     DebugOption,
     DeviceOption,
     IdentityOption,
@@ -22,6 +23,7 @@ from modify_fl.options import (
     VerboseOption,
     new_program,
 )
+from modify_fl.ready import bundle_path
 
 if TYPE_CHECKING:
     from content_client.enrolment import Checked
@@ -36,7 +38,6 @@ federate.command("simulate")(simulate)
 
 _KitArgument = Annotated[Path, typer.Argument(metavar="KIT", help="The folder that the coordinator gave you.")]
 _SiteOption = Annotated[Path, typer.Option("--site", metavar="DIR", help="The folder that enroll made.")]
-_BundleOption = Annotated[Path, typer.Option("--bundle", metavar="FILE", help="The style: a .mdfy file.")]
 _PhotosOption = Annotated[
     Path | None,
     typer.Option("--photos", metavar="DIR", help="Folder or ZIP file.", show_default="$MODIFY_PHOTOS or ./photos"),
@@ -88,7 +89,7 @@ def _enroll(
 @federate.command("preview")
 def _preview(
     kit: _KitArgument,
-    bundle: _BundleOption,
+    bundle: BundleOption,
     photos: _PhotosOption = None,
     site: _SiteOption = Path("site"),
     no_align: _NoAlignOption = False,
@@ -118,7 +119,7 @@ def _preview(
 @federate.command("join")
 def _join(
     kit: _KitArgument,
-    bundle: _BundleOption,
+    bundle: BundleOption,
     photos: _PhotosOption = None,
     site: _SiteOption = Path("site"),
     no_align: _NoAlignOption = False,
@@ -166,8 +167,9 @@ def _checked(
 
     source = photos or default_photos()
     settings = SiteSettings(
-        bundle=str(bundle.resolve()), photos=str(source.resolve()), align=align, device=device, threads=threads
-    )
+        bundle=str(bundle_path(bundle).resolve()), photos=str(source.resolve()), align=align, device=device,
+        threads=threads,
+    )  # fmt: skip
     return check_site(SiteFolder(site.resolve()), kit, settings, own_identity(*own, console.ask_secret))
 
 

@@ -41,6 +41,7 @@ from modify_fl.options import (
     VerboseOption,
 )
 from modify_fl.passphrase import known_passphrase
+from modify_fl.ready import bundle_path, demo_advice
 
 if TYPE_CHECKING:
     from content_client.simulated_sites import Ground
@@ -52,7 +53,7 @@ _PLANNED = ("batch=", "learning_rate=", "subset=")
 
 
 def simulate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The style: a .mdfy file.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The style: a .mdfy file or a shipped name.")],
     site: Annotated[
         list[Path] | None, typer.Option("--site", metavar="DIR", help="Photos of one site; repeat for each site.")
     ] = None,
@@ -144,7 +145,8 @@ def simulate(
         part = subset or ("lora" if private else None)  # P-51
         changes, recipe = split_changes([*(settings or []), *([f"subset={part}"] if part else [])], private=private)
         own = own_identity(identity, passphrase_file, console.ask_secret)
-        config = recipe_of(bundle, own, changes)
+        file = bundle_path(bundle)
+        config = recipe_of(file, own, changes)
         request = words.request(changes=recipe, budget=None, align=not no_align) if private else None
         if not dry_run:
             refuse_existing([out], overwrite=overwrite)
@@ -161,9 +163,10 @@ def simulate(
         if ray:
             require_ray()
 
-        style = open_style(bundle, console, identity=own, record=not dry_run)
+        with demo_advice(file):
+            style = open_style(file, console, identity=own, record=not dry_run)
         task = Simulation(
-            style=style, bundle=bundle, config=config, rounds=rounds, local_steps=local_steps, fedprox_mu=fedprox,
+            style=style, bundle=file, config=config, rounds=rounds, local_steps=local_steps, fedprox_mu=fedprox,
             grounds=_grounds(style, site, sites, photos, console, align=not no_align, spread=(concentration, seed)),
             quorum=quorum, max_update_norm=longest, seed=seed, require=require, out=out, overwrite=overwrite,
             runtime=Runtime(device=device, threads=threads, precision=cast("Precision", precision)), request=request,
