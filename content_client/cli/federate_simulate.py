@@ -61,7 +61,7 @@ def simulate(
         int | None, typer.Option("--sites", metavar="N", min=2, help="Deal the photos of --photos out to N sites.")
     ] = None,
     photos: Annotated[
-        Path | None, typer.Option("--photos", metavar="DIR", help="Folder or ZIP file that --sites deals out.")
+        str | None, typer.Option("--photos", metavar="DIR", help="Folder, ZIP file or demo that --sites deals out.")
     ] = None,
     concentration: Annotated[
         float, typer.Option("--concentration", metavar="A", help="Of --sites: small makes sites differ, large alike.")
@@ -179,7 +179,7 @@ def simulate(
 
 
 def _grounds(
-    style: "LoadedStyle", folders: list[Path] | None, count: int | None, photos: Path | None, console: Console, *,
+    style: "LoadedStyle", folders: list[Path] | None, count: int | None, photos: str | None, console: Console, *,
     align: bool, spread: tuple[float, int],
 ) -> "list[Ground]":  # fmt: skip
     from content_client.adaptation import read_photos
@@ -194,7 +194,7 @@ def _grounds(
     return deal_grounds(images, count, concentration=concentration, seed=seed)
 
 
-def _require_sites(folders: list[Path] | None, count: int | None, photos: Path | None) -> None:
+def _require_sites(folders: list[Path] | None, count: int | None, photos: str | None) -> None:
     if folders and (count or photos):
         raise ConfigError("sites are named or dealt out, not both", fix="use --site DIR ..., or --sites N --photos DIR")
     if not folders and not (count and photos):
