@@ -4,6 +4,7 @@ Flower's Control API has no login. ``gate`` gives it one: a secret that only the
 coordinator's own programs know goes with every request.
 """
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import httpx
 
 from modify_fl.errors import FederationSetupError
 from modify_fl.federated import compat
-from modify_fl.federated.gate import SECRET_HEADER
+from modify_fl.federated.gate import OPEN, SECRET_HEADER
 
 __all__ = ["Control", "Node", "RunState"]
 
@@ -79,6 +80,10 @@ class Control:
             authority: The file ``ca.crt``; none for a SuperLink of this machine without TLS.
             secret: What the SuperLink was started with.
         """
+        self._open = httpx.Request(
+            "POST", f"{'https' if authority else 'http'}://{address}{OPEN}", headers={SECRET_HEADER: secret}
+        )
+        self._verify = ssl.create_default_context(cafile=str(authority)) if authority else True
         self._client = compat.ControlHttpClient.from_server_address(
             address, authority is None, authority.read_bytes() if authority else None,
             [_Secret(secret), compat.RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
@@ -137,6 +142,18 @@ class Control:
             FederationSetupError: The SuperLink refuses.
         """
         self._ask("RegisterNode", compat.RegisterNodeRequest(public_key=public_key, name=name))
+
+    def open_to_sites(self) -> None:
+        """Let requests of sites through, now that their keys are registered.
+
+        Raises:
+            FederationSetupError: The SuperLink does not answer, or has no gate.
+        """
+        try:
+            with httpx.Client(verify=self._verify, timeout=_PATIENCE) as client:
+                client.send(self._open).raise_for_status()
+        except httpx.HTTPError as error:
+            raise FederationSetupError("the SuperLink does not open its gate", why=str(error)) from error
 
     def start(
         self, fab: bytes, fab_sha256: str, config: Mapping[str, int | float | str | bool], *, simulated: int = 0

@@ -6,21 +6,30 @@ coordinator. The gate stands before all of them:
 
 | path | let through |
 |---|---|
-| ``/v1/fleet/`` | anyone; Flower checks the site's signature (``--enable-supernode-auth``) |
+| ``/v1/fleet/`` | anyone, held until ``OPEN``; Flower checks the site's signature (``--enable-supernode-auth``) |
 | ``/v1/runtime/`` | this machine only; Flower checks the shared secret or the token of the task |
 | ``/v1/control/`` | who knows the coordinator's secret |
 | anything else | nobody |
+
+A site that came a moment too early would be told that nobody knows its key, and
+give up. So requests of sites are held until the coordinator says ``OPEN``.
 """
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-__all__ = ["SECRET_HEADER", "Gate"]
+__all__ = ["OPEN", "SECRET_HEADER", "Gate"]
+
+OPEN = "/v1/control/modify-open"
+"""Where the coordinator says that its sites are registered."""
 
 SECRET_HEADER = "x-modify-secret"  # noqa: S105 - the name of the header
 """Carries the coordinator's secret."""
+
+_FLEET = "/v1/fleet/"
 
 _Scope: TypeAlias = MutableMapping[str, Any]
 _Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -39,20 +48,25 @@ class Gate:
             secret: Opens the Control API.
         """
         self._app, self._secret = app, secret.encode()
+        self._open = asyncio.Event()
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Pass a request on, or answer 403."""
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and self._allows(scope)):
+        if scope["type"] == "http" and not self._allows(scope):
+            await _answer(send, 403, b"refused\n")
+        elif scope["type"] == "http" and scope["path"] == OPEN:
+            self._open.set()
+            await _answer(send, 200, b"open\n")
+        elif scope["type"] in {"http", "lifespan"}:
+            if str(scope.get("path", "")).startswith(_FLEET):
+                await self._open.wait()
             await self._app(scope, receive, send)
-        elif scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"refused\n"})
         else:
             await send({"type": "websocket.close", "code": 1008})
 
     def _allows(self, scope: _Scope) -> bool:
         path = str(scope["path"])
-        if path.startswith("/v1/fleet/"):
+        if path.startswith(_FLEET):
             return True
         if path.startswith("/v1/runtime/"):
             return _is_this_machine(scope)
@@ -60,6 +74,11 @@ class Gate:
             shown = [value for name, value in scope["headers"] if name == SECRET_HEADER.encode()]
             return len(shown) == 1 and hmac.compare_digest(shown[0], self._secret)
         return False
+
+
+async def _answer(send: _Send, status: int, text: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": text})
 
 
 def _is_this_machine(scope: _Scope) -> bool:

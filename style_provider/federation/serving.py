@@ -147,6 +147,8 @@ def _wait_for_sites(task: Serving, running: Running, console: Console) -> tuple[
     """
     plan, deadline = task.kit.plan, time.monotonic() + task.kit.plan.wait_seconds
     there: frozenset[str] = frozenset()
+    _register(task, running.control)
+    running.control.open_to_sites()
     console.note(f"listening at {task.host}:{task.port}; waiting for {plan.sites} sites")
     while True:
         nodes = _register(task, running.control)

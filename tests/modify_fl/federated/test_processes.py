@@ -13,7 +13,7 @@ import pytest
 
 from modify_fl.federated import compat
 from modify_fl.federated.environment import FLOWER_ENVIRONMENT
-from modify_fl.federated.gate import SECRET_HEADER, Gate
+from modify_fl.federated.gate import OPEN, SECRET_HEADER, Gate
 from modify_fl.federated.processes import child_environment, start, tail, write_programs
 
 
@@ -80,12 +80,19 @@ def test_a_child_is_told_whose_end_is_its_own(tmp_path: Path) -> None:
 # The gate ---------------------------------------------------------------------------
 
 
-def _asked(path: str, *, client: str = "192.0.2.7", headers: tuple[tuple[str, str], ...] = ()) -> int:
-    """Return the status that an outsider gets."""
-    sent: list[Any] = []
+_SECRET = ((SECRET_HEADER, "s3cret"),)
 
+
+def _gate() -> Gate:
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200})
+
+    return Gate(inner, "s3cret")
+
+
+async def _status(gate: Gate, path: str, client: str, headers: tuple[tuple[str, str], ...]) -> int:
+    """Return the status that an outsider gets."""
+    sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -95,7 +102,7 @@ def _asked(path: str, *, client: str = "192.0.2.7", headers: tuple[tuple[str, st
 
     raw = [(name.encode(), value.encode()) for name, value in headers]
     scope = {"type": "http", "path": path, "headers": raw, "client": (client, 1), "server": ("192.0.2.1", 8000)}
-    asyncio.run(Gate(inner, "s3cret")(scope, receive, send))
+    await gate(scope, receive, send)
     return int(sent[0]["status"])
 
 
@@ -119,4 +126,23 @@ def _asked(path: str, *, client: str = "192.0.2.7", headers: tuple[tuple[str, st
     ],
 )
 def test_outsiders_are_refused(path: str, client: str, headers: tuple[tuple[str, str], ...], status: int) -> None:
-    assert _asked(path, client=client, headers=headers) == status
+    async def asked() -> int:
+        gate = _gate()
+        assert await _status(gate, OPEN, "127.0.0.1", _SECRET) == 200
+        return await _status(gate, path, client, headers)
+
+    assert asyncio.run(asked()) == status
+
+
+def test_sites_wait_until_their_keys_are_registered() -> None:
+    async def story() -> None:
+        gate = _gate()
+        early = asyncio.create_task(_status(gate, "/v1/fleet/pull-messages", "192.0.2.7", ()))
+        await asyncio.sleep(0.05)
+        assert await _status(gate, OPEN, "192.0.2.7", ()) == 403
+        assert await _status(gate, "/v1/control/list-nodes", "127.0.0.1", _SECRET) == 200
+        assert not early.done()
+        assert await _status(gate, OPEN, "127.0.0.1", _SECRET) == 200
+        assert await early == 200
+
+    asyncio.run(story())
