@@ -26,14 +26,16 @@ __all__ = ["join", "write_shim"]
 _LOG = "supernode.log"
 _PAUSE, _AGAIN = 1.0, 5.0
 _FLOWER = "modify_fl.federated.flower_process"
+_STRANGER = "the coordinator does not know this site's key"
 # What Flower prints when a SuperLink does not want a site, and what that means to its owner.
 _REFUSALS = (
     (re.compile(r"certificate verify failed|SSL/TLS handshake error", re.IGNORECASE),
      "the coordinator's certificate is not vouched for by the kit",
      "compare the digest of the kit with the coordinator, or ask for the kit again"),
     (re.compile(r"code: 200[0-9]\]|401 Unauthorized|Invalid SuperNode authentication"),
-     "the coordinator does not know this site's key",
-     "send site.pub to the coordinator and wait until it was put into the folder of sites"),
+     _STRANGER,
+     "send site.pub to the coordinator and wait until it was put into the folder of sites; where that was done and\n"
+     "this site was connected until now, wait a minute: to the coordinator it still is"),
 )  # fmt: skip
 
 
@@ -43,6 +45,8 @@ class _Watch:
 
     lines: int
     gone_since: float | None = None
+    let_in: bool = False
+    """Whether the coordinator knew this site once: then only time keeps it from connecting again."""
 
 
 def join(checked: Checked, console: Console, *, once: bool) -> Mapping[str, object]:
@@ -105,7 +109,7 @@ def _take_part(checked: Checked, watch: _Watch, console: Console, *, once: bool)
         finally:
             child.end()
         _end_where_refused(_tell(checked.site, watch, console))
-        _explain(child, checked)
+        _explain(child, checked, watch)
         if once:
             raise FederationSetupError("the SuperNode ended", why=f"exit {child.process.returncode}",
                                        fix=f"read {child.log}")  # fmt: skip
@@ -170,11 +174,16 @@ def _is_over(checked: Checked, watch: _Watch, child: Child) -> bool:
     return time.monotonic() - watch.gone_since > checked.kit.plan.wait_seconds
 
 
-def _explain(child: Child, checked: Checked) -> None:
-    """Raise what the SuperNode's last words mean, where they mean that trying again is of no use."""
+def _explain(child: Child, checked: Checked, watch: _Watch) -> None:
+    """Raise what the SuperNode's last words mean, where they mean that trying again is of no use.
+
+    A SuperLink gives a SuperNode that was killed up for lost only after two heartbeats,
+    and refuses the next one until then in the words it has for strangers.
+    """
     text = tail(child.log)
     if "SuperNode ID" in text and "Invalid SuperNode authentication" not in text:
-        return  # it was let in: whatever ended it, it may try again
+        watch.let_in = True  # whatever ended it, it may try again
+        return
     for pattern, why, fix in _REFUSALS:
-        if pattern.search(text):
+        if pattern.search(text) and not (watch.let_in and why == _STRANGER):
             raise FederationSetupError(f"{checked.kit.file.address} cannot be joined", why=why, fix=fix)

@@ -3,12 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sitekit import REASON, Party, join_words, make_coordinator, make_site, plan
 
 from content_client.federated_site import admit, asked_rounds
-from content_client.joining import _end_where_refused, _explain
+from content_client.joining import _end_where_refused, _explain, _Watch
 from modify_fl.errors import FederationPolicyError, FederationSetupError, PrivacyBudgetError
 from modify_fl.federated.holder import held
 from modify_fl.federated.journal import Entry, append
@@ -190,15 +191,29 @@ def test_a_join_ends_where_going_on_is_of_no_use(
 def test_the_last_words_of_a_supernode_are_explained(
     text: str, why: str, coordinator: Party, anna: Party, tmp_path: Path
 ) -> None:
-    from types import SimpleNamespace
-
     checked = SimpleNamespace(kit=SiteFolder(anna.path / "site").kit())
     child = SimpleNamespace(log=tmp_path / "log")
     child.log.write_text(text)
+    watch = _Watch(lines=0)
     with pytest.raises(FederationSetupError) as caught:
-        _explain(child, checked)  # type: ignore[arg-type]
+        _explain(child, checked, watch)  # type: ignore[arg-type]
     assert why in caught.value.why
     child.log.write_text("SuperNode ID: 7\n" + text)
-    _explain(child, checked)  # type: ignore[arg-type] - it was let in before: it may try again
+    _explain(child, checked, watch)  # type: ignore[arg-type] - it was let in: it may try again
     child.log.write_text("[Errno 111] Connection refused")
-    _explain(child, checked)  # type: ignore[arg-type]
+    _explain(child, checked, watch)  # type: ignore[arg-type]
+
+
+def test_a_killed_supernode_that_the_coordinator_still_counts_as_there_tries_again(
+    coordinator: Party, anna: Party, tmp_path: Path
+) -> None:
+    """Flower refuses it for two heartbeats, in the words it has for strangers."""
+    checked = SimpleNamespace(kit=SiteFolder(anna.path / "site").kit())
+    child, watch = SimpleNamespace(log=tmp_path / "log"), _Watch(lines=0)
+    child.log.write_text("SuperNode ID: 7\n")
+    _explain(child, checked, watch)  # type: ignore[arg-type]
+    child.log.write_text("[code: 2004] Failed to activate SuperNode.")
+    _explain(child, checked, watch)  # type: ignore[arg-type]
+    child.log.write_text("SSL/TLS handshake error detected.")
+    with pytest.raises(FederationSetupError, match="cannot be joined"):
+        _explain(child, checked, watch)  # type: ignore[arg-type]
