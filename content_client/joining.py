@@ -34,8 +34,8 @@ _REFUSALS = (
      "compare the digest of the kit with the coordinator, or ask for the kit again"),
     (re.compile(r"code: 200[0-9]\]|401 Unauthorized|Invalid SuperNode authentication"),
      _STRANGER,
-     "send site.pub to the coordinator and wait until it was put into the folder of sites; where that was done and\n"
-     "this site was connected until now, wait a minute: to the coordinator it still is"),
+     ("send site.pub to the coordinator, and wait until it was put into the folder of sites; a site that was "
+     "connected until now waits a minute, until the coordinator has missed it")),
 )  # fmt: skip
 
 

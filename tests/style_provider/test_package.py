@@ -124,7 +124,7 @@ def test_missing_dataset_is_answered_in_three_lines(tmp_path: Path) -> None:
     assert len(result.err.splitlines()) == 3
     assert "https://github.com/NVlabs/metfaces-dataset" in result.err
     assert "CC BY-NC 2.0" in result.err
-    assert "synthetic" in result.err
+    assert "data set demo" in result.err
 
 
 def test_missing_key_is_answered_with_keygen(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ _MODES = set("wax+")
 # Every module of the client's side that writes, and why what it writes is no release of photos.
 WRITERS = {
     "content_client/adaptation.py": "pictures and local-only adapters, where the user says",
+    "content_client/enrolment.py": "the site's own folder: the coordinator's kit, copied",
     "content_client/exporting.py": "a style; weights of photos only with a reason (P-39)",
     "content_client/overview.py": "the contact sheet beside the pictures",
     "content_client/painting.py": "stylized pictures, where the user says: not covered by any claim (P-1)",
@@ -31,6 +32,7 @@ WRITERS = {
     "modify_fl/faces/decode.py": "save_png itself",
     "modify_fl/federated/certificates.py": "keys and certificates of the coordinator",
     "modify_fl/federated/coordinator_folder.py": "the coordinator's own records",
+    "modify_fl/federated/holder.py": "which process holds a folder",
     "modify_fl/federated/journal.py": "the audit log, which stays with its party (F-13)",
     "modify_fl/federated/kit.py": "public numbers and digests",
     "modify_fl/federated/plan.py": "public numbers of a federation",
@@ -122,7 +124,7 @@ def test_what_asks_for_public_networks_sends_nothing_and_is_reached_by_one_comma
         if isinstance(node, ast.ImportFrom)
         and node.module in {"modify_fl.pretrained.download", "modify_fl.weight_files"}
     }
-    assert users == {"modify_fl/pretrained/fetch.py", "content_client/cli/weights.py"}
+    assert users == {"modify_fl/pretrained/fetch.py", "modify_fl/weight_commands.py"}
 
 
 def test_nobody_speaks_to_the_network_but_the_federation() -> None:
