@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 UV ?= uv==0.12.24
 PYTEST_ARGS ?=
+# Two tests at a time, one thread each; those of one file share what they set up.
+SUITE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= $(PYTEST_ARGS)
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -28,14 +30,14 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $@
 
 test: $(STAMP)  ## run every test but the slow ones and record coverage
-	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
+	$(SUITE)
 
 test-slow: $(STAMP)  ## run the slow tests: mutants and kills by the thousand
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 # Coverage comes from `make test`; the suite runs again only where its data is missing or older than the sources.
 .coverage: $(SOURCES) | $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
+	$(SUITE)
 
 check: $(STAMP) .coverage  ## lint, types, layers, coverage thresholds, help texts and reference
 	$(BIN)/ruff check .
