@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modify_fl.errors import ConfigError
-from modify_fl.federated.journal import JOURNAL
-from modify_fl.federated.kit import Kit, read_kit
+from modify_fl.federated.party_folder import PartyFolder
 from protocol.canonical import dump_json, parse_json
 from protocol.errors import ProtocolError
 from protocol.schema import Text, decode, encode
@@ -45,15 +44,8 @@ class CoordinatorSettings:
 
 
 @dataclass(frozen=True)
-class CoordinatorFolder:
+class CoordinatorFolder(PartyFolder):
     """The parts of the folder by name."""
-
-    path: Path
-
-    @property
-    def journal(self) -> Path:
-        """The audit log."""
-        return self.path / JOURNAL
 
     @property
     def private(self) -> Path:
@@ -64,24 +56,6 @@ class CoordinatorFolder:
     def rounds(self) -> Path:
         """Checkpoints."""
         return self.path / "rounds"
-
-    @property
-    def home(self) -> Path:
-        """Flower's home, 0700 (F-5)."""
-        return self.path / "flower"
-
-    @property
-    def programs(self) -> Path:
-        """What stands alone on Flower's ``PATH``."""
-        return self.path / "bin"
-
-    def kit(self) -> Kit:
-        """Read the kit.
-
-        Raises:
-            FederationSetupError: It is not whole.
-        """
-        return read_kit(self.path / "kit")
 
     def settings(self) -> CoordinatorSettings:
         """Read what ``plan`` was told.

@@ -11,11 +11,9 @@
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from modify_fl.errors import ConfigError
-from modify_fl.federated.journal import JOURNAL
-from modify_fl.federated.kit import Kit, read_kit
+from modify_fl.federated.party_folder import PartyFolder
 from modify_fl.federated.plan import FederationPlan
 from modify_fl.federated.policy import POLICY, Policy, PrivacyRule, read_policy
 from modify_fl.privacy.accounting import Segment, epsilon_of
@@ -48,25 +46,8 @@ class SiteSettings:
 
 
 @dataclass(frozen=True)
-class SiteFolder:
+class SiteFolder(PartyFolder):
     """The parts of the folder by name."""
-
-    path: Path
-
-    @property
-    def journal(self) -> Path:
-        """The audit log."""
-        return self.path / JOURNAL
-
-    @property
-    def home(self) -> Path:
-        """Flower's home, 0700 (F-5)."""
-        return self.path / "flower"
-
-    @property
-    def programs(self) -> Path:
-        """What stands alone on Flower's ``PATH``."""
-        return self.path / "bin"
 
     def policy(self) -> Policy:
         """Read the policy.
@@ -75,14 +56,6 @@ class SiteFolder:
             FederationPolicyError: There is none, or none that is valid.
         """
         return read_policy(self.path / POLICY)
-
-    def kit(self) -> Kit:
-        """Read the kit that was accepted.
-
-        Raises:
-            FederationSetupError: It is not whole.
-        """
-        return read_kit(self.path / "kit")
 
     def settings(self) -> SiteSettings:
         """Read what ``join`` was told.
