@@ -1,15 +1,17 @@
 """Photos through a loaded style: read, paint, put back, write (U-45, U-60 to U-67).
 
-Photos are read ahead and pictures are written behind by threads, because both
-wait for disks and for code outside Python; faces are found and painted in the
-main thread, several photos in one batch. What is held at a time is bounded in
-pixels, so a folder of large photos needs no more memory than a few of them.
+Photos are read and searched for faces ahead, and pictures are put back and written
+behind, by threads; faces are painted in the main thread, several photos in one
+batch. What is held at a time is bounded in pixels, so a folder of large photos
+needs no more memory than a few of them.
 """
 
 import json
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -42,9 +44,11 @@ __all__ = ["Options", "Painter", "load_style"]
 
 _BATCH = 16  # faces painted together
 _PIXELS = 64_000_000  # of the photos that are held at a time
-_AHEAD = 4  # photos decoded while others are painted
+_AHEAD = _BATCH  # photos decoded and searched while others are painted
+_FILES = 4  # files read before they are decoded
 _BEHIND = 16  # photos waiting to be written
 _NAMED = 10
+_SWITCH = 5e-4  # seconds: the main thread gives the interpreter away in every call of torch, and wants it back soon
 
 Pixels = NDArray[np.uint8]
 Written = tuple[int, Record]
@@ -109,7 +113,7 @@ class _Read:
 
     index: int
     pixels: int
-    picture: Future[Picture | ReadPhoto]
+    photo: Future[ReadPhoto]
 
 
 def _bytes(photo: Photo) -> bytes | DataError | OSError:
@@ -118,6 +122,17 @@ def _bytes(photo: Photo) -> bytes | DataError | OSError:
         return photo.read()
     except (DataError, OSError) as error:
         return error
+
+
+@contextmanager
+def _switching(seconds: float) -> Iterator[None]:
+    """Let a thread keep the interpreter no longer than this while others want it."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 class _Behind:
@@ -242,10 +257,13 @@ class Painter:
 
     def _written(self, job: Job, rows: Tensor, done: set[int], stop: StopRequest) -> Iterator[Written]:
         """Yield the record of every photo that is not done, once its pictures are on disk."""
-        # Two pools: a photo to be read must not queue behind pictures that wait for the disk.
-        with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(2) as writers:
+        # Pools of their own: nothing must queue behind what waits for a disk, or for a face to be found.
+        with (
+            _switching(_SWITCH), ThreadPoolExecutor(1) as disk, ThreadPoolExecutor(1) as readers,
+            ThreadPoolExecutor(2) as writers,
+        ):  # fmt: skip
             behind = _Behind()
-            for batch in self._batches(job, done, stop, readers, behind):
+            for batch in self._batches(job, done, stop, (disk, readers), behind):
                 yield from ((index, found) for index, found in batch if isinstance(found, Record))
                 for painted in self._paint([(i, p) for i, p in batch if isinstance(p, ReadPhoto)], rows):
                     behind.add(writers.submit(self._write, job, painted), painted.photo.pixels)
@@ -255,18 +273,24 @@ class Painter:
             yield from behind.all()
 
     def _batches(
-        self, job: Job, done: set[int], stop: StopRequest, pool: ThreadPoolExecutor, behind: "_Behind"
+        self,
+        job: Job,
+        done: set[int],
+        stop: StopRequest,
+        pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
+        behind: "_Behind",
     ) -> Iterator[list[tuple[int, ReadPhoto | Record]]]:
         """Yield photos with their faces, as many as are painted together; a record for what cannot be used."""
+        disk, readers = pools
         left = deque(index for index in range(len(job.photos)) if index not in done)
         files: deque[tuple[int, Future[bytes | DataError | OSError]]] = deque()
         ahead: deque[_Read] = deque()
         batch: list[tuple[int, ReadPhoto | Record]] = []
         faces = pixels = 0
         while (left or files or ahead) and not stop.requested:
-            while left and len(files) < _AHEAD:
+            while left and len(files) < _FILES:
                 index = left.popleft()
-                files.append((index, pool.submit(_bytes, job.photos[index])))
+                files.append((index, disk.submit(_bytes, job.photos[index])))
             while files and len(ahead) < _AHEAD:
                 index, data = files[0][0], files[0][1].result()
                 own = count_pixels(data) if isinstance(data, bytes) else 0
@@ -274,9 +298,9 @@ class Painter:
                 if ahead and own + pixels + sum(read.pixels for read in ahead) > _PIXELS:
                     break
                 files.popleft()
-                ahead.append(_Read(index, own, pool.submit(self._decode, job.photos[index], data)))
+                ahead.append(_Read(index, own, readers.submit(self._read, job.photos[index], data)))
             read = ahead.popleft()
-            found = self._find(job.photos[read.index].name, read.picture)
+            found = self._found(job.photos[read.index].name, read.photo)
             batch.append((read.index, found))
             if isinstance(found, ReadPhoto):
                 faces, pixels = faces + len(found.crops), pixels + found.pixels
@@ -286,19 +310,23 @@ class Painter:
                 yield batch
                 batch, faces, pixels = [], 0, 0
                 self.console.note(f"{index + 1} of {len(job.photos)} photos")
+        for read in ahead:  # after a stop: nobody waits for them
+            read.photo.cancel()
         yield batch
 
-    def _decode(self, photo: Photo, data: bytes | DataError | OSError) -> Picture | ReadPhoto:
-        """Decode a photo, and cut it where no face is to be found: what the main thread need not do."""
+    def _read(self, photo: Photo, data: bytes | DataError | OSError) -> ReadPhoto:
+        """Decode a photo and cut its faces out; runs in a thread of its own."""
+        return self.reader.find(self._decode(photo, data), name=photo.name)
+
+    def _decode(self, photo: Photo, data: bytes | DataError | OSError) -> Picture:
         if not isinstance(data, bytes):
             raise data
-        picture = read_picture(data, name=photo.name, metadata=self.options.keep_metadata)
-        return picture if self.reader.align else self.reader.find(picture, name=photo.name)
+        return read_picture(data, name=photo.name, metadata=self.options.keep_metadata)
 
-    def _find(self, name: str, decoded: "Future[Picture | ReadPhoto]") -> ReadPhoto | Record:
+    def _found(self, name: str, read: "Future[ReadPhoto]") -> ReadPhoto | Record:
+        """Return a photo with its faces; the record of one that cannot be used, which is told."""
         try:
-            found = decoded.result()
-            photo = found if isinstance(found, ReadPhoto) else self.reader.find(found, name=name)
+            photo = read.result()
         except (DataError, OSError) as error:
             reason = getattr(error, "why", "") or str(error)
             self.console.warn(f"{name} left out: {reason}")

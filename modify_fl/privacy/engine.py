@@ -21,10 +21,12 @@ Letters: b units, v views of a unit, B pictures of a chunk, d trained parameters
 n rows, W width of a row, R resolution.
 """
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +50,11 @@ def clip(gradient: Tensor, max_grad_norm: float) -> Tensor:
     Returns:
         float64 [d] on the CPU, of norm at most C(1 + 1e-12); zero where an entry of g is not finite.
     """
-    wide = gradient.detach().cpu().double()  # not every device has float64
-    norm = wide.norm()
-    if not bool(norm.isfinite()):  # float32 entries cannot overflow a float64 norm, so one of them is not finite
+    wide = gradient.detach().cpu().to(torch.float64, copy=True)  # not every device has float64
+    norm = float(wide.norm())
+    if not math.isfinite(norm):  # float32 entries cannot overflow a float64 norm, so one of them is not finite
         return torch.zeros_like(wide)
-    return wide * (max_grad_norm / norm).clamp(max=1.0) if norm > 0 else wide
+    return wide.mul_(min(1.0, max_grad_norm / norm)) if norm > 0 else wide
 
 
 class GradientEngine(ABC):
@@ -113,14 +115,14 @@ class GradientEngine(ABC):
                 yield clip(gradient, self.max_grad_norm)
 
     def _filled(self, group: Sequence[Tensor]) -> Tensor:
-        """Return the pictures of a chunk and grey ones after them, [max(chunk, B), 3, R, R].
+        """Return what belongs to the pictures of a chunk, and zeros (grey pictures) after it, [max(chunk, B), ...].
 
         With less pictures a kernel may add in another order: one photo more in a
         step would change the rounding of another's gradient (P-60).
         """
-        photos = torch.cat(list(group))
-        missing = max(0, self.chunk - len(photos))
-        return torch.cat([photos, photos.new_zeros(missing, *photos.shape[1:])]).contiguous()
+        rows = torch.cat(list(group))
+        missing = max(0, self.chunk - len(rows))
+        return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]).contiguous()
 
     def codes(self, photos: Tensor) -> Tensor:
         """Return E'(x), float32 [B, n, W]."""
@@ -151,15 +153,13 @@ class GradientEngine(ABC):
 
 
 class MicroEngine(GradientEngine):
-    """One unit at a time: the oracle, and the default on a CPU (P-15)."""
+    """One unit at a time through E', all of a chunk through the loss: the oracle, and the default on a CPU (P-15)."""
 
     def _gradients(self, group: Sequence[Tensor], step: int) -> Iterator[Tensor]:
-        photos = self._filled(group)
-        with torch.no_grad():
-            codes = self.codes(photos)
-        slopes = self._slopes(photos, codes, step)[: sum(map(len, group))]  # [B, n, W]
-        for views, slope in zip(group, torch.split(slopes, [len(views) for views in group]), strict=True):
-            score = (self.codes(views) * slope).sum() / len(views)
+        codes = [self.codes(views) for views in group]  # a graph for each unit: [v, n, W]
+        slopes = self._slopes(self._filled(group), self._filled([own.detach() for own in codes]), step)
+        for start, own in zip(_starts(group), codes, strict=True):
+            score = (own * slopes[start : start + len(own)]).sum() / len(own)
             found = torch.autograd.grad(score, self.parameters, allow_unused=True)
             yield _flatten(found, self.parameters)
 
@@ -220,9 +220,8 @@ class OpacusEngine(GradientEngine):
                 # Expected where a layer reads the picture, or what frozen layers made of it.
                 warnings.filterwarnings("ignore", message="Full backward hook is firing")
                 codes.backward(slopes.to(codes.dtype))
-            start = 0
-            for views in group:
-                rows = slice(start, start := start + len(views))
+            for start, views in zip(_starts(group), group, strict=True):
+                rows = slice(start, start + len(views))
                 yield _flatten([_mean_of(p, rows) for p in self.parameters], self.parameters)
 
 
@@ -249,9 +248,16 @@ def _chunks(units: Iterable[Tensor], pictures: int) -> Iterator[list[Tensor]]:
         yield group
 
 
+def _starts(group: Sequence[Tensor]) -> list[int]:
+    """Return the row of a chunk where each unit begins."""
+    return [0, *accumulate(map(len, group[:-1]))]
+
+
 def _mean_of(parameter: nn.Parameter, rows: slice) -> Tensor | None:
     samples: Tensor | None = getattr(parameter, "grad_sample", None)  # [B, ...]
-    return None if samples is None else samples[rows].mean(0)
+    if samples is None:
+        return None
+    return samples[rows.start] if rows.stop - rows.start == 1 else samples[rows].mean(0)
 
 
 def _flatten(gradients: Sequence[Tensor | None], parameters: Sequence[nn.Parameter]) -> Tensor:

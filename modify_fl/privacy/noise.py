@@ -30,7 +30,7 @@ GRID = 2.0**-20
 _PARTS = 4
 _WORD = 8
 _KEY, _BLOCK = 32, 16
-_CHUNK = 1 << 16  # numbers at a time: 2 MB of random bytes
+_CHUNK = 1 << 14  # numbers at a time: half a MB of random bytes, which stays in a cache
 
 
 def standard_normal(count: int) -> Tensor:
@@ -46,9 +46,8 @@ def _normals(count: int) -> Tensor:
     """Return normals by the inverse of their distribution: one bit of sign, 52 bits of a uniform below one half."""
     words = torch.frombuffer(_random_bytes(_WORD * count), dtype=torch.int64)
     uniform = words.bitwise_and((1 << 52) - 1).double().add_(0.5).mul_(2.0**-53)  # in (0, 1/2), exact
-    sign = words.lt(0).double().mul_(2).sub_(1)
-    normals: Tensor = torch.special.ndtri(uniform)
-    return normals.mul_(sign)
+    normals: Tensor = torch.special.ndtri(uniform, out=uniform)
+    return normals.copysign_(words)
 
 
 def _random_bytes(size: int) -> bytearray:

@@ -74,7 +74,7 @@ def test_the_sum_is_the_gradient_of_the_loss_where_nothing_is_clipped() -> None:
     photos = torch.cat(units)
     engine.loss(photos, engine.codes(photos), 0).sum().backward()
     plain = torch.cat([p.grad.flatten() for p in engine.parameters if p.grad is not None])
-    torch.testing.assert_close(engine.clipped_sum(iter(units), 0).float(), plain, rtol=1e-3, atol=1e-6)
+    assert float((engine.clipped_sum(iter(units), 0) - plain).norm() / plain.norm()) <= 1e-5
 
 
 def test_cutting_into_chunks_changes_nothing() -> None:
