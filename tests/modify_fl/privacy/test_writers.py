@@ -25,7 +25,7 @@ WRITERS = {
     "content_client/private_request.py": "id and public numbers of a run, in its private folder",
     "content_client/results.py": "results.jsonl beside the pictures",
     "modify_fl/base/export.py": "a base model, from public faces",
-    "modify_fl/bundle.py": "signs what it is given; shareable only with Shared, which the gate makes",
+    "modify_fl/bundle/packing.py": "signs what it is given; shareable only with Shared, which the gate makes",
     "modify_fl/console.py": "metrics.jsonl in the run's private folder",
     "modify_fl/data_files.py": "decoded photos in the private cache, taken away after the run",
     "modify_fl/doctor/machine.py": "an empty file, to see whether there is space",
