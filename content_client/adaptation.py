@@ -16,7 +16,7 @@ from torch import Tensor
 
 from content_client.identity import adapter_identity
 from content_client.introduction import introduce, used_before
-from content_client.results import SHEET, Record, output_stems, refuse_existing, write_records
+from content_client.results import SHEET, Record, output_stems, write_records
 from modify_fl.artifacts import LoadedStyle, Mode, PhotoAdapted
 from modify_fl.bundle import load_style, write_adapter
 from modify_fl.config import Budget, Runtime, StylizationConfig
@@ -26,6 +26,7 @@ from modify_fl.events import TrainingEvent
 from modify_fl.faces.decode import save_png
 from modify_fl.launch import Launch
 from modify_fl.options import run_folder
+from modify_fl.outputs import refuse_existing
 from modify_fl.passphrase import Ask
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.sheet import contact_sheet

@@ -18,6 +18,7 @@ from modify_fl.federated.policy import POLICY, Policy, PrivacyRule, write_policy
 from modify_fl.federated.site_folder import SiteFolder, SiteSettings, privacy_of
 from modify_fl.federated.site_keys import SITE_KEY, SITE_PUBLIC, check_pair, make_site_key
 from modify_fl.federated.visibility import COLUMNS, Row, rows
+from modify_fl.outputs import make_folder
 from modify_fl.privacy.accounting import Segment, rdp_of
 from modify_fl.privacy.ledger import VaultState, read_vault
 from protocol.encryption import Identity
@@ -49,6 +50,7 @@ def enroll(folder: Path, out: Path, *, name: str, unprotected: str | None, conso
     with storage_errors(out):
         if out.exists():
             raise StorageError(f"{out} exists", fix="choose another --out; the key of a site is never replaced")
+        make_folder(out.parent)
         staging = Path(tempfile.mkdtemp(prefix=".site-", dir=out.parent))  # mode 0700
     try:
         _fill(staging, kit, policy, name)

@@ -19,6 +19,7 @@ from modify_fl.bundle import load_adapter, load_style
 from modify_fl.console import Console
 from modify_fl.errors import ConfigError
 from modify_fl.onnx import onnx_bytes, require_onnx
+from modify_fl.outputs import make_folder
 from modify_fl.passphrase import Ask
 from modify_fl.privacy.release import record_unprotected, write_unprotected
 from protocol.encryption import Identity
@@ -88,6 +89,7 @@ class Export:
             encoder = load_adapter(adapter, loaded) if adapter else None
         console.note("building the graph; this takes a while")
         content = onnx_bytes(loaded, encoder, seeds=self.seeds, facts=facts)
+        make_folder(self.out.parent)
         if "guarantee" in facts:
             record_unprotected(facts["release_reason"], self.photos)
         with atomic_writer(self.out, overwrite=self.overwrite) as stream:
@@ -116,6 +118,7 @@ class Export:
             if dry_run:
                 return self._plan(console, plan)
             key, provider = adapter_identity(TrustStore.default(), ask)
+            make_folder(self.out.parent)
             made = write_unprotected(
                 self.out, adapter, reason=reason, photos=self.photos, key=key, provider=provider,
                 overwrite=self.overwrite,

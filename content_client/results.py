@@ -9,24 +9,22 @@ on where it was.
 import contextlib
 import hashlib
 import json
-import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from modify_fl.console import Console
 from modify_fl.errors import ConfigError
-from protocol.errors import StorageError
 from protocol.storage import atomic_writer, storage_errors
 
 if TYPE_CHECKING:
     from content_client.photos import Photo
     from modify_fl.styles import StyleChoice
 
-__all__ = ["SHEET", "Job", "Journal", "Record", "output_stems", "refuse_existing", "write_records"]
+__all__ = ["SHEET", "Job", "Journal", "Record", "output_stems", "write_records"]
 
 SHEET = "contact-sheet"
 """Stem that outputs leave free for the contact sheet."""
@@ -244,21 +242,6 @@ def _free(wanted: str, taken: set[str]) -> str:
         stem, number = f"{wanted}-{number}", number + 1
     taken.add(_folded(stem))
     return stem
-
-
-def refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
-    """Stop before any work where a result would replace a file (U-40).
-
-    Raises:
-        StorageError: A path exists and ``overwrite`` was not given.
-    """
-    existing = [] if overwrite else [path for path in paths if os.path.lexists(path)]
-    if existing:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise StorageError(
-            f"{existing[0]}{more} exist{'s' if len(existing) == 1 else ''}",
-            why="results are never replaced silently", fix="choose another --out, or add --overwrite",
-        )  # fmt: skip
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:

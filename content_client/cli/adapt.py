@@ -28,7 +28,6 @@ from content_client.cli.private_options import (
 )
 from content_client.identity import own_identity
 from content_client.photos import default_photos
-from content_client.results import refuse_existing
 from modify_fl.config import PRESETS, Budget, Precision, Runtime, StylizationConfig, preset
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
@@ -55,6 +54,7 @@ from modify_fl.options import (
     ThreadsOption,
     VerboseOption,
 )
+from modify_fl.outputs import refuse_existing, require_folder
 from modify_fl.overrides import override
 from modify_fl.passphrase import known_passphrase
 from modify_fl.ready import bundle_path, demo_advice
@@ -170,7 +170,7 @@ def adapt(
         target = out or _default_out(source, chosen)
         if chosen != "test-time":
             refuse_existing([target], overwrite=overwrite)
-            _require_folder(target)
+        require_folder(target if chosen == "test-time" else target.parent)
 
         from content_client.adaptation import Adaptation, adapt_encoder, adapt_photos, load, measure
 
@@ -238,11 +238,6 @@ def recipe_of(bundle: Path, identity: Identity | None, changes: list[str]) -> St
 def _default_out(source: str, mode: _Mode) -> Path:
     stem = Path(source).resolve().name.removesuffix(".zip")
     return Path(f"{stem}-stylized" if mode == "test-time" else f"{stem}.mdfa")
-
-
-def _require_folder(out: Path) -> None:
-    if not out.parent.is_dir():
-        raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
 
 
 def _plan(

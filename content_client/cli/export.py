@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from content_client.identity import own_identity
-from content_client.results import refuse_existing
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import (
@@ -21,6 +20,7 @@ from modify_fl.options import (
     QuietOption,
     VerboseOption,
 )
+from modify_fl.outputs import refuse_existing, require_folder
 from modify_fl.passphrase import Ask, known_passphrase
 from modify_fl.ready import bundle_path, demo_advice
 
@@ -76,8 +76,7 @@ def export(
         if onnx == mdfa:
             raise ConfigError("one form of export must be named", fix="add --onnx, or --mdfa for an adapter to share")
         refuse_existing([out], overwrite=overwrite)
-        if not out.parent.is_dir():
-            raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
+        require_folder(out.parent)
         own = own_identity(identity, passphrase_file, console.ask_secret)
 
         from content_client.exporting import Export

@@ -19,7 +19,6 @@ from content_client.cli.private_options import (
     PrivateWords,
 )
 from content_client.identity import own_identity
-from content_client.results import refuse_existing
 from modify_fl.config import Precision, Runtime
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
@@ -40,6 +39,7 @@ from modify_fl.options import (
     ThreadsOption,
     VerboseOption,
 )
+from modify_fl.outputs import refuse_existing, require_folder
 from modify_fl.passphrase import known_passphrase
 from modify_fl.ready import bundle_path, demo_advice
 
@@ -150,8 +150,7 @@ def simulate(
         request = words.request(changes=recipe, budget=None, align=not no_align) if private else None
         if not dry_run:
             refuse_existing([out], overwrite=overwrite)
-        if not out.parent.is_dir():
-            raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
+        require_folder(out.parent)
 
         from modify_fl.federated.environment import set_environment
 

@@ -9,7 +9,7 @@ import typer
 
 from content_client.identity import own_identity
 from content_client.photos import listed_photos, open_photos
-from content_client.results import Job, output_stems, refuse_existing
+from content_client.results import Job, output_stems
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import (
@@ -26,6 +26,7 @@ from modify_fl.options import (
     ThreadsOption,
     VerboseOption,
 )
+from modify_fl.outputs import refuse_existing, require_folder
 from modify_fl.ready import bundle_path, demo_advice
 
 __all__ = ["stylize"]
@@ -134,6 +135,7 @@ def stylize(
             )
             if fresh or not job.journal.exists():
                 refuse_existing(job.paths(), overwrite=overwrite or (fresh and job.journal.exists()))
+            require_folder(out)
             if dry_run:
                 return job.plan(console)
 

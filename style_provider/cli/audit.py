@@ -18,6 +18,7 @@ from modify_fl.options import (
     VerboseOption,
     run_folder,
 )
+from modify_fl.outputs import require_folder
 from modify_fl.recipes import require_choice
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
@@ -88,7 +89,8 @@ def audit(
     console = Console("style-provider", "audit", verbosity)
 
     def action() -> Mapping[str, object]:
-        length = Budget.parse(budget) if budget else None
+        length, folder = Budget.parse(budget) if budget else None, out or bundle.with_name(f"{bundle.name}.audit")
+        require_folder(folder)
         given = style_class(style_data, dataset) if style_data else None
         trust = TrustStore.of(read_provider_key(key or only_public_key()))
 
@@ -109,7 +111,7 @@ def audit(
             material, Request(seed=seed, budget=length, threads=threads), folder=home / "audit", style_data=chosen,
             console=console,
         )  # fmt: skip
-        page = write_report(told, out or bundle.with_name(f"{bundle.name}.audit"), pages(told))
+        page = write_report(told, folder, pages(told))
         say(console, told)
         console.say(f"wrote {page}; it shows style images and stays with you")
         told.verdict.require(critic=style.discriminator is not None)

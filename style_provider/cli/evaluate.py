@@ -17,7 +17,7 @@ from modify_fl.options import (
     ThreadsOption,
     VerboseOption,
 )
-from protocol.errors import StorageError
+from modify_fl.outputs import refuse_existing, require_folder
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 from style_provider.cli.verify import only_public_key
@@ -110,7 +110,8 @@ def evaluate(
 
     def action() -> Mapping[str, object]:
         folder = out or bundles[0].with_name(bundles[0].name + ".evaluation")
-        _check_target(folder, overwrite=overwrite)
+        refuse_existing([folder / "report.json"], overwrite=overwrite)
+        require_folder(folder)
         trust = TrustStore.of(*(read_provider_key(path) for path in key or [only_public_key()]))
 
         from modify_fl.metrics.instruments import Instruments
@@ -133,12 +134,6 @@ def evaluate(
         return _measure(console, tasks, instruments, folder, show_photos=show_photos, courses=courses)
 
     return run_command(console, action)
-
-
-def _check_target(folder: Path, *, overwrite: bool) -> None:
-    if (folder / "report.json").exists() and not overwrite:
-        fix = "choose another --out, or add --overwrite"
-        raise StorageError(f"{folder / 'report.json'} exists", why="results are never replaced silently", fix=fix)
 
 
 def _plan(console: Console, tasks: Sequence["Evaluation"], folder: Path) -> Mapping[str, object]:

@@ -33,9 +33,9 @@ from modify_fl.options import (
     ThreadsOption,
     VerboseOption,
 )
+from modify_fl.outputs import refuse_existing, require_folder
 from modify_fl.overrides import override
 from modify_fl.recipes import require_choice
-from protocol.errors import StorageError
 from protocol.lint import lint_texts
 from protocol.manifest import Usage
 from protocol.verify import Verification
@@ -219,7 +219,8 @@ def package(
         with_critic = _with_critic(critic, data_class)
         require_choice("--near-duplicates", near_duplicates, ("keep", "remove"))
         target = out or Path(f"{_title(dataset)}.mdfy")
-        _check_target(target, overwrite=overwrite)
+        refuse_existing([target], overwrite=overwrite)
+        require_folder(target.parent)
         _require_data(dataset, data_root)
         _check_words({
             "--name": [name], "--description": [description], "--licence": [licence], "--data-licence": [data_licence],
@@ -330,14 +331,6 @@ def _require_data(dataset: str, data_root: Path | None) -> None:
     if dataset != "synthetic":
         with open_pictures(dataset, data_root=data_root):
             pass
-
-
-def _check_target(out: Path, *, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        fix = "choose another --out, or add --overwrite"
-        raise StorageError(f"{out} exists", why="results are never replaced silently", fix=fix)
-    if not out.parent.is_dir():
-        raise ConfigError(f"there is no folder {out.parent}", fix="make it, or choose another --out")
 
 
 def _plan(console: Console, task: "Packaging", taken: "RunEstimate", origin: Origin) -> Mapping[str, object]:

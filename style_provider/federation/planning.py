@@ -23,6 +23,7 @@ from modify_fl.federated.kit import COORDINATOR_KEY, KitFile, write_kit_file
 from modify_fl.federated.plan import FederationPlan, PrivatePlan, update_norm, write_plan
 from modify_fl.federated.site_folder import privacy_of
 from modify_fl.federated.site_keys import read_public
+from modify_fl.outputs import make_folder
 from protocol.provider import ProviderKey, issue_provider_key, read_provider_key, write_provider_key
 from protocol.signing import generate_key, save_private_key
 from protocol.storage import PRIVATE, atomic_writer, storage_errors
@@ -96,6 +97,7 @@ def make_plan(
     with storage_errors(out):
         if out.exists():
             raise ConfigError(f"{out} exists", fix="choose another --out; a plan is never changed after it was made")
+        make_folder(out.parent)
         staging = Path(tempfile.mkdtemp(prefix=".plan-", dir=out.parent))
     try:
         kit = _write(CoordinatorFolder(staging), plan, address=address, signer=signer)

@@ -23,6 +23,22 @@ def test_defaults_work_as_typed(desk: Path) -> None:
     assert client("verify", "photos.mdfa", cwd=desk).code == 0
 
 
+@pytest.mark.parametrize(
+    ("mode", "out", "made"),
+    [("offline", "new/deep/a.mdfa", "new/deep/a.mdfa"), ("test-time", "new/deep", "new/deep/p0.png")],
+)
+def test_a_folder_that_is_not_there_is_made(desk: Path, mode: str, out: str, made: str) -> None:
+    words = ("adapt", "--no-align", "--bundle", "style.mdfy", "--mode", mode, "--set", "test_time_steps=1", *QUICK)
+    words += ("--budget", "2steps") if mode == "offline" else ()
+    looked = client(*words, "--out", out, "--dry-run", cwd=desk)
+    assert (looked.code, (desk / "new").exists()) == (0, False), looked.err
+    refused = client(*words, "--out", f"style.mdfy/{out}", cwd=desk)
+    assert (refused.code, "style.mdfy is no folder" in refused.err) == (2, True), refused.err
+    result = client(*words, "--out", out, cwd=desk)
+    assert result.code == 0, result.err
+    assert (desk / made).is_file()
+
+
 def test_photos_come_from_the_environment(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (desk / "photos").rename(desk / "mine")
     monkeypatch.setenv("MODIFY_PHOTOS", "mine")

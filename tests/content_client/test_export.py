@@ -255,7 +255,17 @@ def test_the_form_must_be_named_and_results_are_never_replaced(mine: Path) -> No
     before = (mine / "plain.onnx").read_bytes()
     assert _export(mine, "--out", "plain.onnx").code == 9
     assert (mine / "plain.onnx").read_bytes() == before
-    assert _export(mine, "--out", "nowhere/b.onnx").code == 2
+    assert _export(mine, "--out", "plain.onnx/b.onnx").code == 2
+
+
+def test_a_folder_that_is_not_there_is_made(mine: Path, tmp_path: Path) -> None:
+    looked = _export(mine, "--out", tmp_path / "new" / "a.onnx", "--dry-run")
+    assert (looked.code, list(tmp_path.iterdir())) == (0, []), looked.err
+    assert _export(mine, "--out", tmp_path / "new" / "a.onnx").code == 0
+    words = ("export", "--mdfa", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", "--release-unprotected", _REASON)
+    shared = client(*words, "--out", tmp_path / "new" / "deep" / "a.mdfa", cwd=mine)
+    assert shared.code == 0, shared.err
+    assert {path.name for path in (tmp_path / "new").rglob("*")} == {"a.onnx", "deep", "a.mdfa"}
 
 
 def test_dry_run_verifies_and_writes_nothing(mine: Path) -> None:

@@ -106,9 +106,9 @@ def test_join_needs_the_enrolled_kit_the_bundle_and_photos(coordinator: Party, a
 
 def test_a_plan_with_privacy_needs_a_vault_that_can_pay(coordinator: Party, anna: Party) -> None:
     kit = coordinator.path / "protected" / "kit"
-    made = anna.client("federate", "enroll", kit, "--out", "safe")
+    made = anna.client("federate", "enroll", kit, "--out", "new/safe")
     assert made.code == 0, made.err
-    words = (*join_words(coordinator, kit=kit), "--site", "safe")
+    words = (*join_words(coordinator, kit=kit), "--site", "new/safe")
     assert anna.client("federate", "preview", *words).code == 11
     init = anna.client("privacy", "init", "--photos", "photos", "--epsilon", "50", "--delta", "1e-5")
     assert init.code == 0, init.err

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from content_client.photos import Photo
-from content_client.results import Job, Journal, Record, output_stems, refuse_existing, write_records
+from content_client.results import Job, Journal, Record, output_stems, write_records
 from modify_fl.errors import ConfigError
 from modify_fl.styles import seeded
-from protocol.errors import StorageError
 
 
 @pytest.mark.parametrize(
@@ -53,18 +52,6 @@ def test_long_names_fit_every_file_system(stem: str, seed: int) -> None:
 def _job(names: list[str], seeds: list[int], *, crops: bool = False) -> Job:
     photos = [Photo(name=name, read=bytes) for name in names]
     return Job(photos=photos, stems=output_stems(names), styles=seeded(seeds), out=Path("out"), crops=crops)
-
-
-def test_existing_results_are_refused(tmp_path: Path) -> None:
-    one, two, three = (tmp_path / name for name in "abc")
-    refuse_existing([one, two], overwrite=False)
-    one.touch()
-    with pytest.raises(StorageError, match="a exists"):
-        refuse_existing([one, two], overwrite=False)
-    two.symlink_to(three)  # a dangling link is in the way too
-    with pytest.raises(StorageError, match=r"1 more exist$"):
-        refuse_existing([one, two, three], overwrite=False)
-    refuse_existing([one, two], overwrite=True)
 
 
 def test_records_are_one_line_each(tmp_path: Path) -> None:

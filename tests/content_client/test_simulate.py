@@ -97,6 +97,14 @@ def test_the_same_command_goes_on_and_gives_the_same_model(sites: Path) -> None:
     assert done.json["result"]["bytes_up"] == 0  # all rounds were on the disk
 
 
+def test_a_folder_that_is_not_there_is_made(sites: Path) -> None:
+    looked = simulate(sites, "--out", "new/deep/f.mdfa", "--dry-run")
+    assert (looked.code, (sites / "new").exists()) == (0, False), looked.err
+    result = simulate(sites, "--out", "new/deep/f.mdfa", "--rounds", "1")
+    assert result.code == 0, result.err
+    assert (sites / "new" / "deep" / "f.mdfa").is_file()
+
+
 def test_other_numbers_do_not_go_on(sites: Path) -> None:
     assert simulate(sites).code == 0
     changed = simulate(sites, "--overwrite", "--fedprox", "0.5")
@@ -134,7 +142,7 @@ WRONG = (
     (("north", "south"), ("--backend", "cloud"), "no backend is called cloud"),
     (("north", "south"), ("--quorum", "3"), "a quorum of 3 cannot be reached by 2 sites"),
     (("north", "south"), ("--epsilon", "2"), "add --privacy dp"),
-    (("north", "south"), ("--out", "nowhere/f.mdfa"), "there is no folder"),
+    (("north", "south"), ("--out", "style.mdfy/f.mdfa"), "style.mdfy is no folder"),
     (("north", "south"), ("--subset", "half"), "subset must be one of"),
 )
 

@@ -44,6 +44,15 @@ def test_one_picture_per_photo_and_style(desk: Path) -> None:
     assert records[0]["styles"] == ["s4", "s5", "s6"]
 
 
+def test_a_folder_that_is_not_there_is_made(desk: Path) -> None:
+    looked = _stylize(desk, "photos", "--out", "new/deep", "--dry-run")
+    assert (looked.code, (desk / "new").exists()) == (0, False)
+    refused = _stylize(desk, "photos", "--out", "style.mdfy/deep")
+    assert (refused.code, refused.json["error"]["what"]) == (2, "style.mdfy is no folder")
+    assert _stylize(desk, "photos", "--out", "new/deep").code == 0
+    assert (desk / "new" / "deep" / "p0.png").is_file()
+
+
 def test_same_seed_same_picture(desk: Path) -> None:
     assert _stylize(desk, "photos", "--seed", "2", "--out", "a").code == 0
     assert _stylize(desk, "photos", "--styles", "2", "--seed", "1", "--out", "b").code == 0

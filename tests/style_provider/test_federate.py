@@ -50,6 +50,10 @@ def test_a_plan_keeps_its_secrets_and_gives_out_the_rest(coordinator: Party) -> 
     assert not list(coordinator.path.glob(".plan-*"))
 
 
+def test_a_plan_makes_the_folders_above_it(coordinator: Party) -> None:
+    assert {path.name for path in plan(coordinator, out="new/deep").iterdir()} >= {"kit", "private"}
+
+
 def test_a_plan_is_made_once(coordinator: Party) -> None:
     before = (coordinator.path / "plan" / "kit" / "kit.json").read_bytes()
     again = coordinator.provider("federate", "plan", "style.mdfy", "--sites", "sites", "--rounds", "2")

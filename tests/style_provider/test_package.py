@@ -51,6 +51,15 @@ def test_defaults_work_as_typed(keys: Path) -> None:
     assert again.code == 9
 
 
+def test_a_folder_that_is_not_there_is_made(keys: Path) -> None:
+    words = ("package", "--dataset", "synthetic", "--limit", "8", "--budget", "2steps", "--holdout", "0")
+    result = provider(*words, "--out", "new/deep/s.mdfy", *PACKAGE, *QUICK, cwd=keys)
+    assert result.code == 0, result.err
+    assert {path.name for path in (keys / "new" / "deep").iterdir()} == {"s.mdfy", "s.mdfy.run"}
+    refused = provider(*words, "--out", "new/deep/s.mdfy/t.mdfy", *PACKAGE, *QUICK, cwd=keys)
+    assert (refused.code, "s.mdfy is no folder" in refused.err) == (2, True), refused.err
+
+
 def test_same_command_goes_on_and_other_settings_stop(keys: Path) -> None:
     words = ("package", "--dataset", "synthetic", "--limit", "8", "--out", "s.mdfy", *PACKAGE, *QUICK, "--json")
     first = provider(*words, "--budget", "2steps", cwd=keys)
