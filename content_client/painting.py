@@ -45,10 +45,10 @@ __all__ = ["Options", "Painter", "load_style"]
 _BATCH = 16  # faces painted together
 _PIXELS = 64_000_000  # of the photos that are held at a time
 _AHEAD = _BATCH  # photos decoded and searched while others are painted
-_FILES = 4  # files read before they are decoded
+_FILES = _AHEAD  # files read before they are decoded
 _BEHIND = 16  # photos waiting to be written
 _NAMED = 10
-_SWITCH = 5e-4  # seconds: the main thread gives the interpreter away in every call of torch, and wants it back soon
+_SWITCH = 1e-4  # seconds: the main thread gives the interpreter away in every call of torch, and wants it back soon
 
 Pixels = NDArray[np.uint8]
 Written = tuple[int, Record]
@@ -116,12 +116,13 @@ class _Read:
     photo: Future[ReadPhoto]
 
 
-def _bytes(photo: Photo) -> bytes | DataError | OSError:
-    """Return the file, or why it cannot be read; told where all errors of a photo are."""
+def _file(photo: Photo) -> tuple[int, bytes | DataError | OSError]:
+    """Return how many pixels a photo will have and its file, or why it cannot be read: errors are told in one place."""
     try:
-        return photo.read()
+        data = photo.read()
     except (DataError, OSError) as error:
-        return error
+        return 0, error
+    return count_pixels(data), data
 
 
 @contextmanager
@@ -283,17 +284,16 @@ class Painter:
         """Yield photos with their faces, as many as are painted together; a record for what cannot be used."""
         disk, readers = pools
         left = deque(index for index in range(len(job.photos)) if index not in done)
-        files: deque[tuple[int, Future[bytes | DataError | OSError]]] = deque()
+        files: deque[tuple[int, Future[tuple[int, bytes | DataError | OSError]]]] = deque()
         ahead: deque[_Read] = deque()
         batch: list[tuple[int, ReadPhoto | Record]] = []
         faces = pixels = 0
         while (left or files or ahead) and not stop.requested:
             while left and len(files) < _FILES:
                 index = left.popleft()
-                files.append((index, disk.submit(_bytes, job.photos[index])))
+                files.append((index, disk.submit(_file, job.photos[index])))
             while files and len(ahead) < _AHEAD:
-                index, data = files[0][0], files[0][1].result()
-                own = count_pixels(data) if isinstance(data, bytes) else 0
+                index, (own, data) = files[0][0], files[0][1].result()
                 behind.wait(_PIXELS - own - pixels)
                 if ahead and own + pixels + sum(read.pixels for read in ahead) > _PIXELS:
                     break

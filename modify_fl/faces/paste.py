@@ -188,7 +188,7 @@ def _blend(result: Pixels, photo: Pixels, maps: Tensor) -> None:
 
 
 def _planes(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(pixels.astype(np.float32).transpose(2, 0, 1).copy())
+    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def _meet(one: Box, two: Box) -> bool:
