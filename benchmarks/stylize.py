@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from torch import Tensor
 
 from content_client.painting import Options, Painter
 from content_client.photos import Photo, open_photos
+from content_client.pipeline import Ahead
 from content_client.results import Job, output_stems
 from modify_fl.console import Console, Verbosity
 from modify_fl.data import ImageSet, to_uint8
@@ -58,13 +60,25 @@ CROPS, CROP_SIDE, STEPS, ROUNDS = 1000, 128, 50, 5
 PARTS = ("photos", "crops", "start", "refine")
 
 
-class Remembered(Painter):
-    """The program's loop without file coding: photos are in memory, pictures go nowhere."""
+@dataclass(frozen=True, kw_only=True)
+class InMemory(Ahead):
+    """Reads photos that are decoded already."""
 
     pictures: dict[str, Picture]
 
     def _decode(self, photo: Photo, data: object) -> Picture:  # noqa: ARG002 - read before
         return self.pictures[photo.name]
+
+
+class Remembered(Painter):
+    """The program's loop without file coding: photos are in memory, pictures go nowhere."""
+
+    pictures: dict[str, Picture]
+
+    @property
+    def ahead(self) -> Ahead:
+        """What reads nothing."""
+        return InMemory(console=self.console, reader=self.reader, pictures=self.pictures)
 
     def _save(self, *_: object) -> None:
         """Write nothing."""

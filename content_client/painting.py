@@ -1,17 +1,12 @@
 """Photos through a loaded style: read, paint, put back, write (U-45, U-60 to U-67).
 
-Photos are read and searched for faces ahead, and pictures are put back and written
-behind, by threads; faces are painted in the main thread, several photos in one
-batch. What is held at a time is bounded in pixels, so a folder of large photos
-needs no more memory than a few of them.
+Faces are painted in the main thread, those of several photos in one batch; threads
+read and search photos ahead, and put pictures back and write them behind (``pipeline``).
 """
 
 import json
-import sys
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -24,13 +19,13 @@ from torch import Tensor
 
 from content_client.introduction import introduce, used_before
 from content_client.overview import SHEET_ROWS, WHOLE_SIDE, Overview
-from content_client.photos import Photo
+from content_client.pipeline import Ahead, Behind, Written, impatient
 from content_client.results import Job, Journal, Record, write_records
 from modify_fl.config import Runtime
 from modify_fl.console import Console, ItemsFailedError
 from modify_fl.data import to_uint8
 from modify_fl.errors import DataError, InterruptedRunError, MissingWeightsError
-from modify_fl.faces.decode import Picture, count_pixels, read_picture, save_png
+from modify_fl.faces.decode import Picture, save_png
 from modify_fl.perceptual import FaceNet, PerceptualNets
 from modify_fl.photo import PhotoReader, ReadPhoto, faces_of, similarity
 from modify_fl.style import Style
@@ -42,16 +37,9 @@ from protocol.trust import TrustStore
 
 __all__ = ["Options", "Painter", "load_style"]
 
-_BATCH = 16  # faces painted together
-_PIXELS = 64_000_000  # of the photos that are held at a time
-_AHEAD = _BATCH  # photos decoded and searched while others are painted
-_FILES = _AHEAD  # files read before they are decoded
-_BEHIND = 16  # photos waiting to be written
 _NAMED = 10
-_SWITCH = 1e-4  # seconds: the main thread gives the interpreter away in every call of torch, and wants it back soon
 
 Pixels = NDArray[np.uint8]
-Written = tuple[int, Record]
 
 
 def load_style(
@@ -105,62 +93,6 @@ class _Painted:
     """Its painted faces, uint8 [S, B, R, R, 3]."""
     notes: Sequence[Mapping[str, object]]
     """Figures of each face: losses and scores, where asked for."""
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A photo that is being decoded."""
-
-    index: int
-    pixels: int
-    photo: Future[ReadPhoto]
-
-
-def _file(photo: Photo) -> tuple[int, bytes | DataError | OSError]:
-    """Return how many pixels a photo will have and its file, or why it cannot be read: errors are told in one place."""
-    try:
-        data = photo.read()
-    except (DataError, OSError) as error:
-        return 0, error
-    return count_pixels(data), data
-
-
-@contextmanager
-def _switching(seconds: float) -> Iterator[None]:
-    """Let a thread keep the interpreter no longer than this while others want it."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(seconds)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
-class _Behind:
-    """Photos that are being written, and how many pixels they hold."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[tuple[Future[Written], int]] = deque()
-
-    def add(self, written: "Future[Written]", pixels: int) -> None:
-        self._waiting.append((written, pixels))
-
-    def wait(self, pixels: int) -> None:
-        """Wait until no more than so many pixels, and no more than a few photos, are held."""
-        while (held := [(f, p) for f, p in self._waiting if not f.done()]) and (
-            len(held) > _BEHIND or sum(p for _, p in held) > pixels
-        ):
-            wait([future for future, _ in held], return_when=FIRST_COMPLETED)
-
-    def finished(self) -> Iterator[Written]:
-        """Yield the first ones, as far as they are written."""
-        while self._waiting and self._waiting[0][0].done():
-            yield self._waiting.popleft()[0].result()
-
-    def all(self) -> Iterator[Written]:
-        """Yield all, in order."""
-        while self._waiting:
-            yield self._waiting.popleft()[0].result()
 
 
 @dataclass(kw_only=True)
@@ -254,17 +186,16 @@ class Painter:
             self.console.note(f"going on: {len(records)} of {len(job.photos)} photos are painted")
         return records
 
-    # Reading ------------------------------------------------------------------
+    @property
+    def ahead(self) -> Ahead:
+        """What reads the photos."""
+        return Ahead(console=self.console, reader=self.reader, keep_metadata=self.options.keep_metadata)
 
     def _written(self, job: Job, rows: Tensor, done: set[int], stop: StopRequest) -> Iterator[Written]:
         """Yield the record of every photo that is not done, once its pictures are on disk."""
-        # Pools of their own: nothing must queue behind what waits for a disk, or for a face to be found.
-        with (
-            _switching(_SWITCH), ThreadPoolExecutor(1) as disk, ThreadPoolExecutor(1) as readers,
-            ThreadPoolExecutor(2) as writers,
-        ):  # fmt: skip
-            behind = _Behind()
-            for batch in self._batches(job, done, stop, (disk, readers), behind):
+        left, behind = [index for index in range(len(job.photos)) if index not in done], Behind()
+        with impatient(), ThreadPoolExecutor(2) as writers:
+            for batch in self.ahead.batches(job.photos, left, behind, stop):
                 yield from ((index, found) for index, found in batch if isinstance(found, Record))
                 for painted in self._paint([(i, p) for i, p in batch if isinstance(p, ReadPhoto)], rows):
                     behind.add(writers.submit(self._write, job, painted), painted.photo.pixels)
@@ -272,68 +203,6 @@ class Painter:
                 batch.clear()
                 yield from behind.finished()
             yield from behind.all()
-
-    def _batches(
-        self,
-        job: Job,
-        done: set[int],
-        stop: StopRequest,
-        pools: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
-        behind: "_Behind",
-    ) -> Iterator[list[tuple[int, ReadPhoto | Record]]]:
-        """Yield photos with their faces, as many as are painted together; a record for what cannot be used."""
-        disk, readers = pools
-        left = deque(index for index in range(len(job.photos)) if index not in done)
-        files: deque[tuple[int, Future[tuple[int, bytes | DataError | OSError]]]] = deque()
-        ahead: deque[_Read] = deque()
-        batch: list[tuple[int, ReadPhoto | Record]] = []
-        faces = pixels = 0
-        while (left or files or ahead) and not stop.requested:
-            while left and len(files) < _FILES:
-                index = left.popleft()
-                files.append((index, disk.submit(_file, job.photos[index])))
-            while files and len(ahead) < _AHEAD:
-                index, (own, data) = files[0][0], files[0][1].result()
-                behind.wait(_PIXELS - own - pixels)
-                if ahead and own + pixels + sum(read.pixels for read in ahead) > _PIXELS:
-                    break
-                files.popleft()
-                ahead.append(_Read(index, own, readers.submit(self._read, job.photos[index], data)))
-            read = ahead.popleft()
-            found = self._found(job.photos[read.index].name, read.photo)
-            batch.append((read.index, found))
-            if isinstance(found, ReadPhoto):
-                faces, pixels = faces + len(found.crops), pixels + found.pixels
-            index = read.index
-            del read, found  # the last reference to a large photo must not wait for the next one
-            if faces >= _BATCH or pixels >= _PIXELS // 2:
-                yield batch
-                batch, faces, pixels = [], 0, 0
-                self.console.note(f"{index + 1} of {len(job.photos)} photos")
-        for read in ahead:  # after a stop: nobody waits for them
-            read.photo.cancel()
-        yield batch
-
-    def _read(self, photo: Photo, data: bytes | DataError | OSError) -> ReadPhoto:
-        """Decode a photo and cut its faces out; runs in a thread of its own."""
-        return self.reader.find(self._decode(photo, data), name=photo.name)
-
-    def _decode(self, photo: Photo, data: bytes | DataError | OSError) -> Picture:
-        if not isinstance(data, bytes):
-            raise data
-        return read_picture(data, name=photo.name, metadata=self.options.keep_metadata)
-
-    def _found(self, name: str, read: "Future[ReadPhoto]") -> ReadPhoto | Record:
-        """Return a photo with its faces; the record of one that cannot be used, which is told."""
-        try:
-            photo = read.result()
-        except (DataError, OSError) as error:
-            reason = getattr(error, "why", "") or str(error)
-            self.console.warn(f"{name} left out: {reason}")
-            return Record(photo=name, status="failed", reason=reason)
-        for remark in (*photo.skipped, *photo.remarks):
-            self.console.warn(f"{name}: {remark}")
-        return photo
 
     # Painting -----------------------------------------------------------------
 
