@@ -91,7 +91,7 @@ def test_other_programs_exist_with_their_options(command: Command) -> None:
         assert words[0] == "install"
         for wanted in re.findall(r"\[([a-z,]+)\]", words[-1]):
             assert set(wanted.split(",")) <= extras.keys()
-    elif program == "flwr":  # tests/modify_fl/federated/test_by_hand.py runs it
+    elif program == "flwr":  # tests/e2e/test_flwr_run.py runs it
         assert program in {script.name for script in entry_points(group="console_scripts")}
         assert words[0] == "run"
     else:
