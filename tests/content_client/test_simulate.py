@@ -147,6 +147,13 @@ WRONG = (
 )
 
 
+def test_every_site_failing_is_an_error_and_nothing_is_written(sites: Path) -> None:
+    failed = simulate(sites, "--set", "learning_rate=1e38", "--max-update-norm", "1", "--local-steps", "3", "--json")
+    assert failed.code == 14, failed.err
+    assert "no round came about" in failed.json["error"]["what"]
+    assert not (sites / "f.mdfa").exists()
+
+
 def test_what_makes_no_sense_is_one_sentence_and_exit_code_2(sites: Path) -> None:
     for names, words, sentence in WRONG:
         result = simulate(sites, *words, names=names)

@@ -229,10 +229,21 @@ def test_below_the_quorum_a_round_is_skipped_and_the_model_stays(style: LoadedSt
     done.require_result()
 
 
-def test_every_site_failing_is_an_error_and_the_model_is_unchanged(style: LoadedStyle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", [True, False])
+def test_every_site_failing_is_an_error_and_the_model_is_unchanged(
+    lost: bool, style: LoadedStyle, tmp_path: Path
+) -> None:
     desk = bench(style, tmp_path)
-    desk.grid.change = lambda _: ()
+
+    def raising(_: object) -> None:
+        raise MemoryError
+
+    for training in desk.trainings.values():
+        training.answer = raising  # type: ignore[method-assign, assignment]
+    desk.grid.change = lambda reply: () if lost else (reply,)
     done = desk.run()
+    word = "missing" if lost else "train_failed"
+    assert done.rounds[1].rejected == dict.fromkeys(("11", "12", "13"), word)
     assert done.skipped == (1, 2)
     assert moved(desk) == 0.0
     with pytest.raises(FederationError, match="no round came about") as caught:
