@@ -23,11 +23,15 @@ from modify_fl.privacy.accounting import Segment, rdp_of
 from modify_fl.privacy.ledger import VaultState, read_vault
 from protocol.encryption import Identity
 from protocol.errors import StorageError
+from protocol.schema import encode
 from protocol.storage import storage_errors
 from protocol.trust import TrustStore
 from protocol.verify import Verification, verify_bundle
 
 __all__ = ["Checked", "check_site", "enroll", "preview"]
+
+_CLEAR = "updates would go to the coordinator in clear: faces may be reconstructed from them"
+_MASKED = "updates would be masked, but their sum is read by everybody, and nothing hides what photos do to it"
 
 
 def enroll(folder: Path, out: Path, *, name: str, unprotected: str | None, console: Console) -> Mapping[str, object]:
@@ -87,8 +91,8 @@ def _proposal(kit: Kit, unprotected: str | None) -> Policy:
     if privacy.mode == "none":
         if not unprotected:
             raise FederationPolicyError(
-                "this plan protects no photo", why="updates would go to the coordinator in clear: faces may be "
-                "reconstructed from them", fix='ask for a plan with privacy, or add --allow-unprotected "REASON"',
+                "this plan protects no photo", why=_MASKED if kit.plan.secagg else _CLEAR,
+                fix='ask for a plan with privacy, or add --allow-unprotected "REASON"',
             )  # fmt: skip
         privacy = PrivacyRule(mode="none", reason=unprotected)
     return Policy.proposal(
@@ -209,6 +213,12 @@ def preview(checked: Checked, console: Console) -> Mapping[str, object]:
     )
     console.say(f"sent         {plan.subset} of the encoder, as numbers: at most {len(trainable)} tensors, weight 1")
     console.say(f"shortened    to a norm of {plan.max_update_norm:g}")
+    floors = checked.policy.secagg
+    if plan.secagg:
+        console.say(
+            f"masked       experimental; refused below {floors.min_participants} sites, or if less than "
+            f"{100 * floors.min_threshold:.0f} % of them can unmask the sum"
+        )
     if privacy.mode == "dp" and checked.vault is not None:
         ledger = checked.vault.ledger
         console.say(f"spends       {epsilon_text(privacy.eps_max or 0, privacy.delta or 0, privacy.unit or '')}")
@@ -224,6 +234,7 @@ def preview(checked: Checked, console: Console) -> Mapping[str, object]:
         "coordinator": kit.file.address, "bundle": plan.bundle, "fab_sha256": plan.fab_sha256, "rounds": plan.rounds,
         "local_steps": plan.local_steps, "subset": plan.subset, "max_update_norm": plan.max_update_norm,
         "privacy": {"mode": privacy.mode, "epsilon": privacy.eps_max, "delta": privacy.delta, "unit": privacy.unit},
+        "secagg": encode(floors) if plan.secagg else None,
         "who_sees_what": [dict(zip(COLUMNS, row.cells(), strict=True)) for row in seen],
     }  # fmt: skip
 

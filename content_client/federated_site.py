@@ -7,11 +7,11 @@ ledger of its vault.
 
 import hashlib
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from content_client.adaptation import load
+from content_client.adaptation import open_style, read_photos
 from content_client.identity import own_identity
 from modify_fl.artifacts import LoadedStyle
 from modify_fl.config import PRESETS, Runtime, StylizationConfig, preset
@@ -23,10 +23,11 @@ from modify_fl.federated.records import Instruction, RefusedError
 from modify_fl.federated.site import Answered, OpenTraining, PrivateTraining, Site, Training
 from modify_fl.federated.site_folder import SiteFolder
 from modify_fl.federated.site_keys import SITE_PUBLIC
+from modify_fl.federated.tensors import Shortened
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.privacy.ledger import Vault
 from modify_fl.privacy.recipe import PrivateConfig
-from modify_fl.privacy.release import record_unprotected
+from modify_fl.privacy.release import Reply, record_unprotected
 from modify_fl.training.private import PrivateTask
 from modify_fl.training.runtime import Compute, resolve
 from modify_fl.training.views import PhotoUnits, group_photos
@@ -34,43 +35,60 @@ from modify_fl.training.views import PhotoUnits, group_photos
 __all__ = ["admit", "asked_rounds", "open_site"]
 
 _ASKED = "asked"
+_UNPROTECTED = "unprotected"
+_SILENT = Console("content-client", "federate join", Verbosity(quiet=True))
 
 
 def open_site(folder: SiteFolder) -> Site:
-    """Return the site, ready for one message; its photos are read now.
+    """Return the site, ready for one message; photos are read once a round is allowed.
 
     Args:
         folder: The site's folder, checked by the launcher.
 
     Raises:
         ProtocolError: The bundle is not acceptable.
-        DataError: The photos cannot be used.
-        PrivacyBudgetError: The photos have no vault.
     """
     settings, policy, plan = folder.settings(), folder.policy(), folder.kit().plan
-    silent = Console("content-client", "federate join", Verbosity(quiet=True))
-    identity = own_identity(None, None, None)
-    style, photos = load(
-        Path(settings.bundle), settings.photos, silent, identity=identity, record=False, align=settings.align
-    )
-    compute = resolve(Runtime(device=settings.device, threads=settings.threads))
-    nets = PerceptualNets.find(require=False, device=compute.device)
-    if plan.private is None:
-        training: Training = _open(folder, style, photos, policy=policy, compute=compute, nets=nets)
-    else:
-        training = _private(folder, style, photos, compute=compute, nets=nets)
+    style = open_style(Path(settings.bundle), _SILENT, identity=own_identity(None, None, None), record=False)
     return Site(
-        style, plan, training, admit=lambda asked: admit(folder, policy, asked),
+        style, plan, _Later(folder, style, policy), admit=lambda asked: admit(folder, policy, asked),
         log=lambda answered: _log(folder, answered), floors=policy.secagg,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Later:
+    """Reads photos and builds networks for the message that trains; three of four masked ones do not (F-28)."""
+
+    folder: SiteFolder
+    style: LoadedStyle
+    policy: Policy
+
+    def answer(self, instruction: Instruction) -> tuple[Reply, Shortened, float | None]:
+        """See ``Training``.
+
+        Raises:
+            DataError: The photos cannot be used.
+            PrivacyBudgetError: The photos have no vault.
+        """
+        settings, style = self.folder.settings(), self.style
+        photos = read_photos(style, settings.photos, _SILENT, align=settings.align)
+        compute = resolve(Runtime(device=settings.device, threads=settings.threads, precision=settings.precision))
+        nets = PerceptualNets.find(require=False, device=compute.device)
+        if self.folder.kit().plan.private is None:
+            training: Training = _open(self.folder, style, photos, policy=self.policy, compute=compute, nets=nets)
+        else:
+            training = _private(self.folder, style, photos, compute=compute, nets=nets)
+        return training.answer(instruction)
 
 
 def _open(
     folder: SiteFolder, style: LoadedStyle, photos: ImageSet, *, policy: Policy, compute: Compute, nets: PerceptualNets
 ) -> OpenTraining:  # fmt: skip
     reason = policy.privacy.reason or "the policy of the site allows it"
-    if not asked_rounds(folder):  # once for all rounds: from now on nothing can be claimed about these photos (P-39)
-        record_unprotected(reason, Path(folder.settings().photos))
+    if not any(entry.event == _UNPROTECTED for entry in read_journal(folder.journal)):
+        record_unprotected(reason, Path(folder.settings().photos))  # from now on nothing can be claimed (P-39)
+        append(folder.journal, _UNPROTECTED, reason=reason)
     return OpenTraining(
         style,
         photos,

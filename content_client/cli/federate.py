@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from content_client.cli.federate_simulate import simulate
 from content_client.identity import own_identity
 from content_client.photos import default_photos
+from modify_fl.config import Precision, Runtime
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import (
@@ -18,6 +19,7 @@ from modify_fl.options import (
     IdentityOption,
     JsonOption,
     PassphraseFileOption,
+    PrecisionOption,
     QuietOption,
     ThreadsOption,
     VerboseOption,
@@ -128,6 +130,7 @@ def _join(
     ] = False,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    precision: PrecisionOption = "auto",
     identity: IdentityOption = None,
     passphrase_file: PassphraseFileOption = None,
     as_json: JsonOption = False,
@@ -149,9 +152,8 @@ def _join(
         from content_client.joining import join
 
         own = (identity, passphrase_file)
-        checked = _checked(
-            console, kit, bundle, photos, site, align=not no_align, own=own, device=device, threads=threads
-        )
+        runtime = Runtime(device=device, threads=threads, precision=cast("Precision", precision))
+        checked = _checked(console, kit, bundle, photos, site, align=not no_align, own=own, runtime=runtime)
         shown = preview(checked, console)
         return {**shown, **join(checked, console, once=once)}
 
@@ -160,15 +162,15 @@ def _join(
 
 def _checked(
     console: Console, kit: Path, bundle: Path, photos: Path | None, site: Path, *, align: bool,
-    own: tuple[Path | None, Path | None], device: str = "auto", threads: int | None = None,
+    own: tuple[Path | None, Path | None], runtime: Runtime | None = None,
 ) -> "Checked":  # fmt: skip
     from content_client.enrolment import check_site
     from modify_fl.federated.site_folder import SiteFolder, SiteSettings
 
-    source = photos or default_photos()
+    source, runtime = photos or default_photos(), runtime or Runtime()
     settings = SiteSettings(
-        bundle=str(bundle_path(bundle).resolve()), photos=str(source.resolve()), align=align, device=device,
-        threads=threads,
+        bundle=str(bundle_path(bundle).resolve()), photos=str(source.resolve()), align=align,
+        device=runtime.device, threads=runtime.threads, precision=runtime.precision,
     )  # fmt: skip
     return check_site(SiteFolder(site.resolve()), kit, settings, own_identity(*own, console.ask_secret))
 

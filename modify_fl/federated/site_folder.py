@@ -12,6 +12,7 @@
 
 from dataclasses import dataclass
 
+from modify_fl.config import Precision
 from modify_fl.errors import ConfigError
 from modify_fl.federated.party_folder import PartyFolder
 from modify_fl.federated.plan import FederationPlan
@@ -43,6 +44,7 @@ class SiteSettings:
     """Whether faces are found and aligned first."""
     device: Text = "auto"
     threads: Positive | None = None
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True)

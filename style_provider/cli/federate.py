@@ -87,6 +87,9 @@ def _plan(
     ] = None,
     unit: Annotated[str, typer.Option("--unit", metavar="UNIT", help="image or person, with dp.")] = "image",
     clip: Annotated[float, typer.Option("--clip", metavar="C", help="Bound on one gradient, with dp.")] = 1.0,
+    secagg: Annotated[
+        bool, typer.Option("--secagg", help="Experimental: mask updates, only their sum is read; 3 sites or more.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = 0,
@@ -117,6 +120,7 @@ def _plan(
             rounds=rounds, local_steps=local_steps, batch=batch, learning_rate=learning_rate,
             subset=cast("Subset", part), fedprox_mu=fedprox_mu, max_update_norm=max_update_norm, sites=number,
             quorum=quorum, wait_seconds=wait, round_seconds=round_time, private=private,
+            secagg=secagg,
         )  # fmt: skip
         return make_plan(
             bundle, numbers, provider=key or only_public_key(), sites=sites, address=address, out=out, console=console

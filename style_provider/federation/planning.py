@@ -42,6 +42,18 @@ TASK_SECRET_FILE = "tasks.secret"  # noqa: S105 - the name of the file
 
 _KEY_LIFE = timedelta(days=730)
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_NO_PRIVACY = (
+    "this plan has no privacy: you would see every update in clear, and faces may be reconstructed from one; sites "
+    "must allow that by name"
+)
+_NO_PRIVACY_MASKED = (
+    "this plan has no privacy: masks hide whose a part of the sum is, and nothing of what photos do to the sum; sites "
+    "must allow that by name"
+)
+_MASKED = (
+    "secure aggregation is experimental: a round takes four messages, with three sites nobody may drop out of it, and "
+    "it protects from a coordinator that keeps to the protocol only"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +75,8 @@ class Numbers:
     wait_seconds: float
     round_seconds: float
     private: PrivatePlan | None
+    secagg: bool
+    """Whether updates are masked (F-28)."""
 
 
 def make_plan(
@@ -151,7 +165,7 @@ def _plan(numbers: Numbers, style: LoadedStyle, schema: str, parameters: int, *,
         rounds=numbers.rounds, local_steps=numbers.local_steps, batch=numbers.batch, learning_rate=rate,
         fedprox_mu=numbers.fedprox_mu, max_update_norm=numbers.max_update_norm or bound,
         sites=numbers.sites or max(keys, numbers.quorum), quorum=numbers.quorum, wait_seconds=numbers.wait_seconds,
-        round_seconds=numbers.round_seconds, private=numbers.private,
+        round_seconds=numbers.round_seconds, private=numbers.private, secagg=numbers.secagg,
     )  # fmt: skip
 
 
@@ -196,7 +210,7 @@ def _report(
     console: Console, plan: FederationPlan, kit: KitFile, *, out: Path, sites: Path, names: list[str], parameters: int
 ) -> Mapping[str, object]:
     privacy = privacy_of(plan)
-    bytes_each = 2 * 4 * parameters
+    bytes_each = (12 if plan.secagg else 8) * parameters  # masked numbers have 8 bytes on their way up
     console.say(f"kit      {out / 'kit'}  (give this folder to every site)")
     console.say(f"digest   {kit.digest}  (tell it by another channel)")
     console.say(f"sites    {len(names)} of {plan.sites} have sent a key: {', '.join(names) or 'none yet'}")
@@ -209,8 +223,9 @@ def _report(
             f"privacy  epsilon {privacy.eps_max:.2f} at delta {privacy.delta:g}, unit {privacy.unit}, at each site"
         )
     else:
-        console.warn("this plan has no privacy: you would see every update in clear, and faces may be "
-                     "reconstructed from one; sites must allow that by name")  # fmt: skip
+        console.warn(_NO_PRIVACY_MASKED if plan.secagg else _NO_PRIVACY)
+    if plan.secagg:
+        console.warn(_MASKED)
     console.say()
     console.say(f"Put the site.pub of each site into {sites}, one name each, then run:")
     console.say(f"  style-provider federate serve {out}")
@@ -218,4 +233,5 @@ def _report(
         "plan": out, "kit": out / "kit", "digest": kit.digest, "sites": names, "expected": plan.sites,
         "parameters": parameters, "bytes_per_site_and_round": bytes_each, "rounds": plan.rounds,
         "privacy": {"mode": privacy.mode, "epsilon": privacy.eps_max, "delta": privacy.delta, "unit": privacy.unit},
+        "secagg": plan.secagg,
     }  # fmt: skip

@@ -52,6 +52,27 @@ def test_a_plan_without_privacy_is_accepted_by_name_only(coordinator: Party, ann
     assert accepted["privacy"] == {"mode": "none", "reason": REASON}
 
 
+def test_a_masked_plan_has_floors_in_policy_and_preview(coordinator: Party, tmp_path: Path) -> None:
+    """F-30: what the site holds the coordinator to is in its own policy, and it may ask for more."""
+    kit = plan(coordinator, "--secagg", out="masked") / "kit"
+    site, words = make_site(tmp_path / "emil", coordinator, kit=kit), join_words(coordinator, kit=kit)
+    refused = site.client("federate", "enroll", kit, "--out", "other")
+    assert refused.code == 6
+    assert "nothing hides what photos do to it" in refused.err
+    floors = {"min_participants": 3, "min_threshold": 0.67, "required": True}
+    assert json.loads((site.path / "site" / "policy.json").read_text())["secagg"] == floors
+    shown = site.client("federate", "preview", *words, "--json")
+    assert shown.code == 0, shown.err
+    assert shown.json["result"]["secagg"] == floors
+    said = site.client("federate", "preview", *words).out
+    assert "refused below 3 sites, or if less than 67 % of them can unmask the sum" in said
+    assert "masked; the sum only, if it keeps to the protocol" in said
+    _edit(site, secagg=floors | {"min_participants": 4})
+    stricter = site.client("federate", "join", *words)
+    assert stricter.code == 6
+    assert "secagg.min_participants" in stricter.err
+
+
 def test_a_key_is_never_replaced(coordinator: Party, anna: Party) -> None:
     before = (anna.path / "site" / "site").read_bytes()
     again = anna.client("federate", "enroll", coordinator.path / "plan" / "kit", "--allow-unprotected", REASON)

@@ -97,7 +97,7 @@ def test_the_app_that_bundle_and_policy_name_answers(
     assert sorted(reply.content) == ["arrays", "metrics"]
     assert dict(reply.content["metrics"]) == {"num-examples": 1}
     assert list(reply.content["arrays"]) == list(asked["arrays"])
-    assert _events(home) == [("asked", None), ("answered", None)]
+    assert _events(home) == [("asked", None), ("unprotected", None), ("answered", None)]
     again = _ask(node, home, fab_bytes(), asked, monkeypatch)  # a restarted node gives no second update for a round
     assert again.error.reason == "policy"
 

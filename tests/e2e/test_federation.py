@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,12 +24,14 @@ from typing import Any
 import pytest
 from sitekit import Party, join_words, make_coordinator, make_site, plan
 
+from modify_fl.federated.coordinator_folder import CoordinatorFolder
 from modify_fl.federated.journal import Entry, read_journal
 from modify_fl.federated.processes import free_port
+from modify_fl.federated.site_folder import SiteFolder
 from modify_fl.privacy.ledger import read_vault
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
-from protocol.verify import verify_bundle
+from protocol.verify import inspect_bundle, verify_bundle
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -271,3 +273,65 @@ def test_too_few_sites_end_with_an_error_and_not_for_ever(studio: Path, tmp_path
     assert "0 of 3 sites" in error["what"]
     assert "anna" in error["why"]
     assert not (coordinator.path / "plan.mdfa").exists()
+
+
+def test_the_coordinator_of_a_masked_run_gets_the_sum(studio: Path, tmp_path: Path) -> None:
+    """F-28 to F-30 over the network of this machine: three SuperNodes, one round, and the plain mean comes out."""
+    coordinator, port = make_coordinator(tmp_path / "coordinator", studio), free_port()
+    plan(coordinator, "--address", f"localhost:{port}", "--rounds", "1", "--number", "3", "--secagg")
+    kit, names = coordinator.path / "plan" / "kit", ("anna", "bert", "carl")
+    sites = {name: make_site(tmp_path / name, coordinator, kit=kit, photos=3 + at) for at, name in enumerate(names)}
+    for name, site in sites.items():
+        shutil.copy(site.path / "site" / "site.pub", coordinator.path / "sites" / f"{name}.pub")
+    world = World(coordinator=coordinator, sites=sites, kit=kit, port=port)
+    with ExitStack() as stack:
+        stack.callback(lambda: [_end(one) for one in reversed(world.started)])
+        serve = world.serve()
+        for name in names:
+            world.join(name, "--precision", "fp32")  # as it is done again below
+        code, said = serve.wait()
+        assert code == 0, said
+    (told,) = (entry.facts for entry in world.events("coordinator") if entry.event == "round")
+    assert (told["accepted"], told["rejected"]) == (3, "")
+    for name in names:
+        events = [entry.event for entry in world.events(name)]
+        assert [events.count(event) for event in ("asked", "unprotected", "answered")] == [1, 1, 1]
+    made, updates, rounding = _sums(world)
+    assert float((made - sum(updates) / len(updates)).abs().max()) <= rounding
+    assert all(float((made - update).abs().max()) > 10 * rounding for update in updates)  # of several, not of one
+    manifest = inspect_bundle(coordinator.path / "plan.mdfa").manifest
+    assert manifest.federation is not None
+    assert manifest.federation.secure_aggregation
+
+
+def _sums(world: World) -> tuple[Any, list[Any], float]:
+    """What the round added to the model, what each site adds when it is asked in clear, and what rounding explains."""
+    import torch
+
+    from content_client.federated_site import open_site
+    from modify_fl.federated.records import Schema, instruction_content, make_record, read_reply
+    from modify_fl.federated.rounds import finished_rounds
+    from modify_fl.federated.secagg import quantisation_step
+    from modify_fl.federated.tensors import first_tensors
+    from style_provider.federation.planning import load_planned
+
+    folder = CoordinatorFolder(world.coordinator.path / "plan")
+    agreed, key = folder.kit().plan, read_provider_key(world.coordinator.path / "keys" / "studio.mdfykey")
+    style, _ = load_planned(world.coordinator.path / "style.mdfy", key)
+    schema, start = Schema.of(style, agreed.subset), first_tensors(style, agreed.subset)
+
+    def flat(tensors: Mapping[str, Any]) -> Any:
+        return torch.cat([(tensors[name].double() - start[name].double()).flatten() for name in sorted(start)])
+
+    asked = instruction_content(
+        make_record(start), federated_round=1, run="again", bundle=agreed.bundle, schema=schema.digest
+    )
+    updates = []
+    for site in world.sites.values():
+        with site.at_home():
+            reply = open_site(SiteFolder(site.path / "site")).answer(asked)
+        updates.append(flat(read_reply(reply, schema)))
+    done = finished_rounds(folder.rounds, agreed)
+    assert done is not None
+    spacing = torch.finfo(torch.float32).eps * max(float(value.abs().max()) for value in start.values())
+    return flat(done.tensors), updates, 2 * quantisation_step(agreed) + spacing

@@ -73,7 +73,7 @@ def test_the_lines_of_the_page_run_the_app(home: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name not in FLOWER_ENVIRONMENT}
     path = os.pathsep.join((str(Path(sys.executable).parent), kept["PATH"]))
     done = subprocess.run(
-        ["bash", "-euc", "\n".join(lines)], cwd=home, capture_output=True, text=True, check=False, timeout=900,
+        ["/bin/sh", "-euc", "\n".join(lines)], cwd=home, capture_output=True, text=True, check=False, timeout=900,
         env=kept | {"FLWR_HOME": str(home / "flower"), "PATH": path},
     )  # fmt: skip
     assert "[ROUND 2/2]" in done.stdout + done.stderr, done.stdout + done.stderr

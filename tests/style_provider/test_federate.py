@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sitekit import Party, make_coordinator, make_site, plan
 
-from modify_fl.errors import ConfigError
+from modify_fl.errors import ConfigError, FederationError
 from modify_fl.federated.coordinator_folder import CoordinatorFolder
 from modify_fl.federated.fab import FAB_SHA256
 from modify_fl.federated.guard import RoundRecord
 from modify_fl.federated.holder import held
-from modify_fl.federated.journal import append
+from modify_fl.federated.journal import append, read_journal
 from modify_fl.federated.plan import PrivatePlan
 from style_provider.federation.address import parse_address
 from style_provider.federation.planning import site_files
@@ -66,7 +66,7 @@ def test_a_plan_is_made_once(coordinator: Party) -> None:
     [
         (("--subset", "some"), 2), (("--privacy", "maybe"), 2), (("--privacy", "dp"), 2), (("--epsilon", "8"), 2),
         (("--address", "fl.example"), 2), (("--quorum", "4", "--number", "3"), 2), (("--key", "none.mdfykey"), 9),
-        (("--learning-rate", "0"), 2),
+        (("--learning-rate", "0"), 2), (("--secagg", "--quorum", "2"), 2),
         (("--privacy", "dp", "--epsilon", "8", "--n-public", "9", "--unit", "pixel"), 2),
     ],
 )  # fmt: skip
@@ -75,6 +75,15 @@ def test_numbers_that_make_no_sense_are_refused(words: tuple[str, ...], code: in
     refused = coordinator.provider(*base, *words)
     assert refused.code == code, refused.err
     assert not (coordinator.path / "other").exists()
+
+
+def test_a_masked_plan_says_what_masks_do_not_do(coordinator: Party) -> None:
+    words = ("federate", "plan", "style.mdfy", "--sites", "sites", "--rounds", "2", "--out", "masked", "--json")
+    said = coordinator.provider(*words, "--secagg").json
+    assert CoordinatorFolder(coordinator.path / "masked").kit().plan.secagg
+    assert said["result"]["bytes_per_site_and_round"] == 12 * said["result"]["parameters"]
+    assert any("nothing of what photos do to the sum" in warning for warning in said["warnings"])
+    assert any("experimental" in warning for warning in said["warnings"])
 
 
 def test_a_key_that_is_none_is_named(coordinator: Party) -> None:
@@ -114,6 +123,25 @@ def test_a_log_that_was_edited_is_not_believed(coordinator: Party) -> None:
     append(log, "ended", status="finished:completed", bytes_down=1, bytes_up=1)
     log.write_bytes(log.read_bytes().replace(b'"sites":3', b'"sites":9'))
     assert coordinator.provider("federate", "status", "plan").code == 14
+
+
+@pytest.mark.parametrize("status", ["finished:failed", "finished:stopped", "finished:completed"])
+def test_a_run_is_believed_only_with_its_last_round_on_the_disk(status: str, coordinator: Party) -> None:
+    """F-26: a ServerApp that raised, one that was ended, and one that says it is done and left nothing."""
+    from modify_fl.federated.control import RunState
+    from style_provider.federation.serving import Serving, _require_completed
+
+    folder = CoordinatorFolder(coordinator.path / "plan")
+    task = Serving(
+        folder=folder, kit=folder.kit(), out=coordinator.path / "plan.mdfa", overwrite=False, host="localhost", port=1
+    )
+    state = RunState(status=status, details="ServerApp failed with exception: disk full", bytes_down=1, bytes_up=1)
+    with pytest.raises(FederationError) as caught:
+        _require_completed(task, state)
+    assert caught.value.exit_code == 14
+    assert "--resume" in (caught.value.fix or "")
+    assert ("disk full" in caught.value.why) == (status != "finished:completed")
+    assert [entry.event for entry in read_journal(folder.journal)][-2:] == ["ended", "failed"]
 
 
 def test_serve_refuses_what_cannot_work(coordinator: Party) -> None:
