@@ -22,13 +22,14 @@ from modify_fl.metrics.spaces import distances
 from modify_fl.streams import generator
 from style_provider.leakage.material import Material, chunks
 
-__all__ = ["ROUTES", "Neighbours", "drawn", "measure_copies"]
+__all__ = ["ROUTES", "Neighbours", "drawn", "measure_copies", "pictures_compared"]
 
 ROUTES = ("public photo, drawn style", "code drawn like those of photos", "average code, drawn style")
 """Names of the routes; picture i takes route i modulo 3."""
 
 _BATCH = 30
 _SHIFT = 0.02
+_MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 _QUALITY = 75
 _TAU = 0.95
 
@@ -92,8 +93,8 @@ def _thresholds(material: Material, vectors: Mapping[str, Tensor]) -> dict[str, 
     found: dict[str, list[Tensor]] = {name: [] for name in spaces.names}
     for part in chunks(total, 64):
         pictures = material.trained.batch(part)
-        for y, x in ((-step, 0), (step, 0), (0, -step), (0, step)):
-            changed = spaces.embed(_jpeg(_shifted(pictures, y, x)))
+        for y, x in _MOVES:
+            changed = spaces.embed(_jpeg(_shifted(pictures, y * step, x * step)))
             for name, far in changed.items():
                 found[name].append((far - vectors[name][part]).norm(dim=1))
     return {name: float(torch.cat(values).quantile(_TAU)) for name, values in found.items()}
@@ -119,11 +120,18 @@ class Neighbours:
     """Training images that were drawn: within tau in pixels and in perception, int64, each once."""
 
 
+def pictures_compared(material: Material) -> int:
+    """Return how many pictures are embedded: those drawn, both sets with their mirror images, and changed ones."""
+    trained, held = len(material.trained), len(material.held)
+    return material.strength.generated + 2 * (trained + held) + len(_MOVES) * trained
+
+
 def measure_copies(material: Material) -> Iterator[tuple[int, Neighbours | None]]:
     """Draw pictures and measure how near they are to the images.
 
     Yields:
-        The number of pictures done so far with nothing, and at the end with the result.
+        The number of pictures done so far with nothing, and at the end with the result; of the last number
+        see ``pictures_compared``.
     """
     trained, names = _embedded(material, material.trained), material.spaces.names
     held = _embedded(material, material.held) if len(material.held) else None
@@ -135,7 +143,8 @@ def measure_copies(material: Material) -> Iterator[tuple[int, Neighbours | None]
         name: {kind: [] for kind in ("trained", "which", "held", "fellows")} for name in names
     }
     extracted: set[int] = set()
-    done = 0
+    done = pictures_compared(material) - material.strength.generated
+    yield done, None
     for part in chunks(material.strength.generated, _BATCH):
         vectors = material.spaces.embed(drawn(material, part))
         tables = {name: distances(vectors[name], trained[name]) for name in names}  # [B, T]

@@ -18,9 +18,18 @@ from modify_fl.networks.discriminator import Discriminator
 from modify_fl.networks.model import StyleModel
 from modify_fl.perceptual import Lpips
 from modify_fl.streams import generator
-from style_provider.leakage.material import Material, chunks
+from style_provider.leakage.material import Material, Strength, chunks
 
-__all__ = ["COMPLETED_TOGETHER", "blur_errors", "complete", "critic_scores", "invert", "reconstruction_scores"]
+__all__ = [
+    "COMPLETED_TOGETHER",
+    "blur_errors",
+    "complete",
+    "critic_scores",
+    "invert",
+    "reconstruction_scores",
+    "seek_codes",
+    "seeking_steps",
+]
 
 COMPLETED_TOGETHER = 6
 """Images whose codes are sought together."""
@@ -124,6 +133,23 @@ def invert(material: Material, images: ImageSet, part: list[int], stream: str) -
         steps=(plan.first_steps, plan.last_steps), kept=1,
     )  # fmt: skip
     return losses.absolute(pictures, target), pictures
+
+
+def seek_codes(material: Material, images: ImageSet, part: list[int], stream: str) -> dict[str, Tensor]:
+    """Complete and invert images; arguments as in ``complete``.
+
+    Returns:
+        Errors of ``"completion"`` and ``"inversion"``, float32 [B], and each completed ``"picture"``, [B, 3, R, R].
+    """
+    hidden, pictures = complete(material, images, part, stream)
+    whole, _ = invert(material, images, part, stream)
+    return {"completion": hidden, "inversion": whole, "picture": pictures}
+
+
+def seeking_steps(strength: Strength) -> int:
+    """Return steps that ``seek_codes`` takes for one image, over all its starts."""
+    starts = strength.starts + min(_INVERSION_STARTS, strength.starts)
+    return starts * strength.first_steps + (strength.kept + 1) * strength.last_steps
 
 
 def _padded(content: Tensor, model: StyleModel) -> Tensor:

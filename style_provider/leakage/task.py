@@ -17,9 +17,10 @@ from modify_fl.training.runtime import resolve
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
 from style_provider.holdout import HoldoutNote, weights_digest
-from style_provider.leakage.attack import audit, planned
+from style_provider.leakage.attack import audit
 from style_provider.leakage.limits import judge, read_limits
 from style_provider.leakage.material import Material, Reference
+from style_provider.leakage.planning import planned
 from style_provider.leakage.report import Told
 from style_provider.standin import stand_in
 
@@ -118,8 +119,10 @@ def run_audit(material: Material, request: Request, *, folder: Path, style_data:
     """
     resolve(Runtime(device="cpu", threads=request.threads, precision="fp32"))
     limits = read_limits()
-    fitted = planned(material, request.budget, folder)
-    result = audit(fitted, folder, console.emit)
+    plan = planned(material, request.budget, folder)
+    result = audit(plan, folder, console.emit)
     verdict = judge(result.findings, style_data, limits)
     today = f"{request.date or datetime.now(UTC):%Y-%m-%d}"
-    return Told(material=fitted, result=result, verdict=verdict, style_data=style_data, limits=limits, date=today)
+    return Told(
+        material=plan.material, result=result, verdict=verdict, style_data=style_data, limits=limits, date=today
+    )

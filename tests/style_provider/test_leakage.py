@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from programs import PACKAGE, QUICK, TINY, Result, client, draw_photos, provider
 
+from modify_fl.console import Console
 from protocol.manifest import Manifest
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
@@ -103,7 +104,9 @@ def audit(home: Path, *more: str | Path) -> Result:
     return provider("audit", "s.mdfy", *words, *more, cwd=home)
 
 
-def test_same_audit_gives_the_same_figures_and_goes_on(home: tuple[Path, Result], tmp_path: Path) -> None:
+def test_same_audit_gives_the_same_figures_and_goes_on(
+    home: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Finished steps are taken over; a fresh folder comes to the same figures."""
     shutil.copytree(home[0], tmp_path, dirs_exist_ok=True)
     first = audit(tmp_path, "--budget", "2s")
@@ -116,7 +119,12 @@ def test_same_audit_gives_the_same_figures_and_goes_on(home: tuple[Path, Result]
     plan = (tmp_path / "s.mdfy.run" / "audit" / "plan.json").read_text()
     for path in steps:
         path.unlink()
+    told: list[tuple[int, int, float]] = []
+    monkeypatch.setattr(Console, "emit", lambda _, e: told.append((e.images_seen, e.images_total, e.eta_seconds)))
     anew = audit(tmp_path, "--budget", "2s")
+    done, total, left = zip(*told, strict=True)
+    assert list(done) == sorted(done)
+    assert (done[-1], left[-1]) == (total[-1], 0)  # the costs of all steps are those of the plan
     assert (tmp_path / "s.mdfy.run" / "audit" / "plan.json").read_text() == plan
     assert anew.json["result"]["findings"] == first.json["result"]["findings"]
 
