@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from content_client.vaults import epsilon_text
+from content_client.private.vaults import epsilon_text
 from modify_fl.console import Console
 from modify_fl.errors import ConfigError, DataError, FederationPolicyError, FederationSetupError, PrivacyBudgetError
 from modify_fl.federated.certificates import CA

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from content_client.adaptation import read_photos
-from content_client.private_request import PrivateRequest, unit_groups
+from content_client.private.request import PrivateRequest, unit_groups
 from modify_fl.artifacts import LoadedStyle
 from modify_fl.config import StylizationConfig
 from modify_fl.console import Console

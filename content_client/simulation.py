@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from content_client.identity import adapter_identity
-from content_client.private_request import PrivateRequest, plan_of, settings_for, tell_plan, unit_groups
+from content_client.private.request import PrivateRequest, plan_of, settings_for, tell_plan, unit_groups
 from content_client.simulated_sites import (
     REASON,
     Ground,

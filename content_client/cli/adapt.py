@@ -63,7 +63,7 @@ from protocol.verify import inspect_bundle
 
 if TYPE_CHECKING:
     from content_client.adaptation import Adaptation
-    from content_client.private_request import PrivateRequest
+    from content_client.private.request import PrivateRequest
     from modify_fl.training.estimate import RunEstimate
 
 __all__ = ["adapt", "recipe_of", "split_changes"]
@@ -204,7 +204,7 @@ def split_changes(changes: list[str], *, private: bool) -> tuple[list[str], list
 def _adapt_privately(
     console: Console, task: "Adaptation", request: "PrivateRequest", source: Path, *, fresh: bool, dry_run: bool
 ) -> Mapping[str, object]:
-    from content_client.private import adapt_privately, plan_privately
+    from content_client.private.adaptation import adapt_privately, plan_privately
 
     if dry_run:
         return plan_privately(task, request, source=source, console=console)

@@ -8,7 +8,7 @@ import typer
 
 from content_client.cli.privacy_estimate import estimate
 from content_client.photos import default_photos
-from content_client.vaults import epsilon_text, record_of, show_vault
+from content_client.private.vaults import epsilon_text, record_of, show_vault
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption, new_program

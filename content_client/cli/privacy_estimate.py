@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from content_client.vaults import epsilon_text
+from content_client.private.vaults import epsilon_text
 from modify_fl.config import PRESETS, NetworkConfig, Subset, preset
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError

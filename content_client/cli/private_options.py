@@ -13,7 +13,7 @@ from modify_fl.privacy.recipe import DP_SCHEDULES, PrivateConfig
 from modify_fl.privacy.settings import Engine, Unit
 
 if TYPE_CHECKING:
-    from content_client.private_request import PrivateRequest
+    from content_client.private.request import PrivateRequest
 
 __all__ = [
     "PRIVATE",
@@ -163,7 +163,7 @@ class PrivateWords:
         Raises:
             ConfigError: A number is missing or makes no sense, or a choice is unsound.
         """
-        from content_client.private_request import PrivateRequest
+        from content_client.private.request import PrivateRequest
 
         if self.n_public is None:
             raise ConfigError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from content_client.vaults import epsilon_text
+from content_client.private.vaults import epsilon_text
 from modify_fl.config import Budget
 from modify_fl.console import Console
 from modify_fl.errors import ConfigError, PrivacyBudgetError

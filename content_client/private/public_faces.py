@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from content_client.adaptation import Adaptation
-from content_client.private_request import PrivateRequest
+from content_client.private.request import PrivateRequest
 from modify_fl.console import Console
 from modify_fl.data import ImageSet, holdout_split, load_images
 from modify_fl.options import run_folder

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from content_client.adaptation import Adaptation
 from content_client.identity import adapter_identity
-from content_client.private_request import PrivateRequest, begin, plan_of, settings_for, tell_plan, unit_groups
-from content_client.public_faces import PublicFaces
+from content_client.private.public_faces import PublicFaces
+from content_client.private.request import PrivateRequest, begin, plan_of, settings_for, tell_plan, unit_groups
 from modify_fl.console import Console, MetricsLog, duration
 from modify_fl.events import TrainingEvent
 from modify_fl.options import run_folder
