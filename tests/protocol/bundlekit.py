@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from protocol.container import SIGNATURE, canonical_order, read_directory, write_container
+from protocol.errors import ProtocolError
 from protocol.manifest import (
     BaseInfo,
     BundleInfo,
@@ -38,7 +40,7 @@ from protocol.publish import write_bundle
 from protocol.signing import PrivateKey
 from protocol.statement import Resource, Statement, sign_statement
 from protocol.trust import TrustStore
-from protocol.verify import VerifiedBundle, open_bundle
+from protocol.verify import VerifiedBundle, open_bundle, verify_bundle
 
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -191,6 +193,17 @@ def write_style(path: Path, **changes: object) -> str:
 
 def open_trusted(path: Path, *keys: ProviderKey, now: datetime = NOW) -> VerifiedBundle:
     return open_bundle(path, trust=TrustStore.of(*(keys or (STUDIO,))), now=now)
+
+
+def refusal(path: Path, *, trust: TrustStore | None = None, now: datetime = NOW) -> ProtocolError:
+    """Return the one error of both doors, which must agree."""
+    errors = []
+    for door in (verify_bundle, open_bundle):
+        with pytest.raises(ProtocolError) as caught:
+            door(path, trust=trust or TrustStore.of(STUDIO), now=now)
+        errors.append(caught.value)
+    assert (errors[0].code, errors[0].step, errors[0].member) == (errors[1].code, errors[1].step, errors[1].member)
+    return errors[0]
 
 
 def unpack(data: bytes) -> dict[str, bytes]:
