@@ -91,7 +91,7 @@ def _work(case: Case, weights: Path, compute: "Compute") -> tuple[Callable[[], o
     from modify_fl.perceptual import PerceptualNets
     from modify_fl.style import Style
     from modify_fl.styles import seeded
-    from modify_fl.training.stylization import Stylization
+    from modify_fl.training.stage2 import Stylization
 
     found = preset(case.preset)
     chosen = replace(

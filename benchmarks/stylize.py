@@ -52,7 +52,7 @@ from modify_fl.styles import Controls, seeded
 from modify_fl.synthetic import draw_faces
 from modify_fl.training.interrupt import StopRequest
 from modify_fl.training.runtime import Compute, usable_cores
-from modify_fl.training.stylization import Stylization
+from modify_fl.training.stage2 import Stylization
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 

@@ -30,7 +30,7 @@ from modify_fl.styles import seeded
 from modify_fl.training.encapsulation import Encapsulation
 from modify_fl.training.runtime import Compute, resolve
 from modify_fl.training.schedule import Schedule
-from modify_fl.training.stylization import Stylization
+from modify_fl.training.stage2 import Stylization
 
 WARM_UP, STEPS, FAR = 2, 8, 10**9
 PARTS = {"reconstruct": (FAR, FAR), "adversarial": (0, FAR), "remap": (0, 0)}

@@ -31,7 +31,7 @@ from modify_fl.privacy.mechanism import Mechanism
 from modify_fl.privacy.release import ReleaseGate, Reply, reply_unprotected
 from modify_fl.training.private import PrivateStylization, PrivateTask
 from modify_fl.training.runtime import Compute
-from modify_fl.training.stylization import Stylization
+from modify_fl.training.stage2 import Stylization
 from modify_fl.training.views import PhotoUnits
 
 __all__ = ["Answered", "Held", "OpenTraining", "PrivateTraining", "Site", "Training"]

@@ -19,7 +19,7 @@ from modify_fl.training.encapsulation import Encapsulation, encapsulate
 from modify_fl.training.portions import Portions, memory_is_short
 from modify_fl.training.runtime import resolve
 from modify_fl.training.schedule import Schedule
-from modify_fl.training.stylization import Stylization
+from modify_fl.training.stage2 import Stylization
 from tests.modify_fl.training.conftest import RUNTIME
 
 SHORT = RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ...")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modify_fl.artifacts import Adapted, LoadedStyle
+from modify_fl.artifacts import Adapted, LoadedStyle, Mode
 from modify_fl.config import Budget, StylizationConfig
 from modify_fl.data import ImageSet
 from modify_fl.errors import ConfigError, DataError, InterruptedRunError
@@ -17,7 +17,8 @@ from modify_fl.perceptual import PerceptualNets
 from modify_fl.style import Style, own_styles
 from modify_fl.styles import seeded
 from modify_fl.training.runtime import resolve
-from modify_fl.training.stylization import Mode, Stylization, adapt, adapt_to_photo, photo_seed
+from modify_fl.training.stage2 import Stylization
+from modify_fl.training.stylization import adapt, adapt_to_photo, photo_seed
 from modify_fl.training.subsets import trainable_names
 from tests.modify_fl.training.conftest import RUNTIME, equal_states
 

@@ -11,7 +11,8 @@ from modify_fl.data import ImageSet
 from modify_fl.errors import ConfigError
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.training.runtime import resolve
-from modify_fl.training.stylization import Stylization, adapt
+from modify_fl.training.stage2 import Stylization
+from modify_fl.training.stylization import adapt
 from tests.modify_fl.training.conftest import RUNTIME, equal_states
 
 CONFIG = StylizationConfig(batch=2, steps=4, online_steps=4)
