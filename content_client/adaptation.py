@@ -20,7 +20,7 @@ from content_client.results import SHEET, Record, output_stems, write_records
 from modify_fl.artifacts import LoadedStyle, Mode, PhotoAdapted
 from modify_fl.bundle import load_style, write_adapter
 from modify_fl.config import Budget, Runtime, StylizationConfig
-from modify_fl.console import Console, ItemsFailedError, MetricsLog, duration
+from modify_fl.console import Console, ItemsFailedError
 from modify_fl.data import ImageSet, load_images, to_uint8
 from modify_fl.events import TrainingEvent
 from modify_fl.faces.decode import save_png
@@ -29,6 +29,7 @@ from modify_fl.options import run_folder
 from modify_fl.outputs import refuse_existing
 from modify_fl.passphrase import Ask
 from modify_fl.perceptual import PerceptualNets
+from modify_fl.progress import MetricsLog, duration
 from modify_fl.sheet import contact_sheet
 from modify_fl.style import Style
 from modify_fl.tensorboard import BoardLog

@@ -23,7 +23,7 @@ from content_client.simulated_sites import (
 )
 from modify_fl.artifacts import LoadedStyle
 from modify_fl.config import Runtime, StylizationConfig
-from modify_fl.console import Console, ItemsFailedError, duration
+from modify_fl.console import Console, ItemsFailedError
 from modify_fl.errors import ConfigError
 from modify_fl.federated.guard import RoundRecord
 from modify_fl.federated.plan import PLAN_FILE, FederationPlan, PrivatePlan, read_plan, write_plan
@@ -38,6 +38,7 @@ from modify_fl.perceptual import PerceptualNets
 from modify_fl.privacy.ledger import Vault, read_vault
 from modify_fl.privacy.recipe import PrivateConfig
 from modify_fl.privacy.statement import joint_statement, no_guarantee, sentence, statement_of
+from modify_fl.progress import duration
 from modify_fl.training.loop import differences
 from modify_fl.training.private import PrivateTask
 from modify_fl.training.runtime import resolve

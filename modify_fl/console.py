@@ -6,8 +6,7 @@ Rules kept here:
   a three-part message *what / why / fix* (U-44); no traceback without ``--debug``.
 * Standard output carries results, standard error everything else; with
   ``--json`` standard output is exactly one object (U-33).
-* Progress is one line on a terminal and a plain line every ten seconds
-  elsewhere, without control characters (U-47). No colour is used at all.
+* Progress has a line of its own, see ``progress``. No colour is used at all.
 * Nothing here imports torch, so ``verify``, ``inspect`` and ``trust`` start
   in an instant (U-31); click is imported when the first command runs.
 
@@ -27,16 +26,14 @@ import logging
 import math
 import shlex
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any
 
 from modify_fl.errors import ConfigError, MemoryShortError, ModifyError
 from modify_fl.events import TrainingEvent
+from modify_fl.progress import ProgressLine, write_line
 from protocol.errors import Error, StorageError
 
 if TYPE_CHECKING:
@@ -46,9 +43,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Console",
     "ItemsFailedError",
-    "MetricsLog",
     "Verbosity",
-    "duration",
     "run_command",
     "run_program",
 ]
@@ -57,9 +52,6 @@ SCHEMA_VERSION = 1
 """Version of the JSON envelope; rises when a field changes its meaning or goes away."""
 
 _PROGRAMS = ("style-provider", "content-client")
-_PLAIN_SECONDS = 10.0
-_LINE_SECONDS = 0.2
-_STEADY = 0.02
 _UNATTENDED_FIX = "set MDFY_PASSPHRASE, or name a file with --passphrase-file"
 _DEFECT_FIX = "this is a defect of the program: run again with --debug and report what it prints"
 
@@ -117,7 +109,7 @@ class Console:
         self.program, self.command = program, command
         self.verbosity = verbosity or Verbosity()
         self.warnings: list[str] = []
-        self._progress = _ProgressLine(sys.stderr)
+        self._progress = ProgressLine(sys.stderr)
         if self.verbosity.verbose or self.verbosity.debug:
             level = logging.DEBUG if self.verbosity.debug or self.verbosity.verbose > 1 else logging.INFO
             logging.basicConfig(level=level, format=f"{program}: %(name)s: %(message)s", stream=sys.stderr)
@@ -126,13 +118,13 @@ class Console:
         """Print a line of the result for people."""
         if not (self.verbosity.json or self.verbosity.quiet):
             self._progress.end()
-            _write(sys.stdout, text)
+            write_line(sys.stdout, text)
 
     def note(self, text: str) -> None:
         """Print a remark about the course of the work to standard error."""
         if not self.verbosity.quiet:
             self._progress.end()
-            _write(sys.stderr, f"{self.program}: {text}")
+            write_line(sys.stderr, f"{self.program}: {text}")
 
     def warn(self, text: str) -> None:
         """Print a warning and keep it for the envelope; the same one is said once."""
@@ -141,7 +133,7 @@ class Console:
             if self.verbosity.silent:
                 return
             self._progress.end()
-            _write(sys.stderr, f"{self.program}: warning: {text}")
+            write_line(sys.stderr, f"{self.program}: warning: {text}")
 
     def ask_secret(self, question: str, *, otherwise: str = _UNATTENDED_FIX) -> str:
         """Ask on the terminal for something that is not shown.
@@ -202,7 +194,7 @@ class Console:
         why = error.why or _expectation(error) or _sentence(type(error))
         for label, text in (("error: ", error.what), ("why:   ", why), ("fix:   ", fix)):
             lead = f"{self.program}: {label}"
-            _write(sys.stderr, lead + text.replace("\n", "\n" + " " * len(lead)))
+            write_line(sys.stderr, lead + text.replace("\n", "\n" + " " * len(lead)))
         body = {
             "code": error.code, "exit": error.exit_code, "what": error.what, "why": why, "hint": fix,
             "fix": _argv(fix), "step": error.step, "member": error.member, "expected": error.expected,
@@ -220,13 +212,7 @@ class Console:
     def _envelope(self, *, ok: bool, **parts: object) -> None:
         if self.verbosity.json:
             body = {"ok": ok, "command": self.command, "version": SCHEMA_VERSION, **parts, "warnings": self.warnings}
-            _write(sys.stdout, json.dumps(_plain(body), ensure_ascii=True))
-
-
-def _write(stream: TextIO, text: str) -> None:
-    # A terminal that is not UTF-8 gets replacement characters instead of an exception (U-47).
-    encoding = stream.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+            write_line(sys.stdout, json.dumps(_plain(body), ensure_ascii=True))
 
 
 def _plain(value: object) -> object:
@@ -268,114 +254,6 @@ def _argv(fix: str) -> list[str]:
             except ValueError:
                 return []
     return []
-
-
-# Progress ---------------------------------------------------------------------
-
-
-def duration(seconds: float) -> str:
-    """Write a time as people say it: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-@dataclass(kw_only=True)
-class _Trend:
-    """Direction of the first figure of a run."""
-
-    last: float | None = None
-
-    def describe(self, values: Mapping[str, float]) -> str:
-        if not values:
-            return ""
-        name, now = next(iter(values.items()))
-        before, self.last = self.last, now
-        if before is None or not math.isfinite(now):
-            return f"{name} {now:.3g}"
-        move = (now - before) / max(abs(before), 1e-12)
-        word = "steady" if abs(move) < _STEADY else "falling" if move < 0 else "rising"
-        return f"{name} {now:.3g} {word}"
-
-
-class _ProgressLine:
-    """One line that is rewritten on a terminal; plain lines elsewhere."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._shown = -math.inf
-        self._width = 0
-        self._trend = _Trend()
-
-    def show(self, event: TrainingEvent, *, live: bool) -> None:
-        now = time.monotonic()
-        if now - self._shown < (_LINE_SECONDS if live else _PLAIN_SECONDS):
-            return
-        self._shown = now
-        text = self._text(event)
-        if live:
-            self._stream.write("\r" + text.ljust(self._width))
-            self._stream.flush()
-            self._width = len(text)
-        else:
-            _write(self._stream, text)
-
-    def end(self) -> None:
-        """Leave the rewritten line standing and go to the next one."""
-        if self._width:
-            self._stream.write("\n")
-            self._stream.flush()
-            self._width = 0
-
-    def _text(self, event: TrainingEvent) -> str:
-        share = 100 * event.images_seen / max(1, event.images_total)
-        parts = [
-            event.phase, f"{share:3.0f} %", f"step {event.step}", f"{event.images_per_second:.1f} images/s",
-            f"{duration(event.eta_seconds)} left", self._trend.describe(event.values),
-        ]  # fmt: skip
-        return "  ".join(part for part in parts if part)
-
-
-class MetricsLog:
-    """Writes ``metrics.jsonl``: one line per event of a run, appended on resume.
-
-    A line holds figures and sentences only (see ``TrainingEvent``). After a
-    ``resume`` line, earlier lines with a higher step are void.
-    """
-
-    def __init__(self, path: Path, *, fresh: bool) -> None:
-        """Open the file.
-
-        Args:
-            path: ``metrics.jsonl`` in the run's folder, which is made if need be.
-            fresh: Start the file anew.
-        """
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a run's folder is its owner's (P-38)
-        self._file = path.open("w" if fresh else "a", encoding="utf-8")
-
-    def __enter__(self) -> Self:
-        """Return the log itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def write(self, event: TrainingEvent) -> None:
-        """Append one event."""
-        line = {
-            "kind": event.kind, "phase": event.phase, "step": event.step, "images_seen": event.images_seen,
-            "images_total": event.images_total, "seconds": round(event.seconds, 3),
-            "images_per_second": round(event.images_per_second, 2), "values": dict(event.values),
-            "message": event.message,
-        }  # fmt: skip
-        self._file.write(json.dumps(_plain(line)) + "\n")
-        self._file.flush()
 
 
 # Running ----------------------------------------------------------------------
@@ -454,7 +332,7 @@ def run_program(app: "typer.Typer", program: str, argv: Sequence[str] | None = N
     try:
         code: Any = typer.main.get_command(app)(args=words, prog_name=program, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        _write(sys.stderr, error.format_message())
+        write_line(sys.stderr, error.format_message())
         return 2
     except click.UsageError as error:
         return usage.fail(error.format_message(), error.ctx.command_path if error.ctx else program)

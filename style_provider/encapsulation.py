@@ -14,12 +14,13 @@ from modify_fl.artifacts import Encapsulated
 from modify_fl.base.start import Start
 from modify_fl.bundle import Release, write_style_bundle
 from modify_fl.config import Budget, Preset, Runtime
-from modify_fl.console import Console, MetricsLog, duration
+from modify_fl.console import Console
 from modify_fl.data import ImageSet, load_images
 from modify_fl.events import TrainingEvent
 from modify_fl.launch import Launch
 from modify_fl.options import run_folder
 from modify_fl.perceptual import PerceptualNets
+from modify_fl.progress import MetricsLog, duration
 from modify_fl.tensorboard import BoardLog
 from modify_fl.training.encapsulation import encapsulate, estimate
 from modify_fl.training.estimate import RunEstimate

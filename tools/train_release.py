@@ -59,7 +59,7 @@ from modify_fl.base.export import write_base
 from modify_fl.base.faces import FaceCodes
 from modify_fl.base.start import MODEL_PARTS, Start, load_base
 from modify_fl.config import Budget, CriticConfig, EncapsulationConfig, NetworkConfig, Runtime, preset
-from modify_fl.console import Console, MetricsLog
+from modify_fl.console import Console
 from modify_fl.data import ImageSet, load_images
 from modify_fl.datasets import open_pictures
 from modify_fl.errors import ConfigError, DataError, InterruptedRunError, ModifyError
@@ -67,6 +67,7 @@ from modify_fl.events import TrainingEvent
 from modify_fl.networks.model import StyleModel
 from modify_fl.overrides import override
 from modify_fl.perceptual import PerceptualNets
+from modify_fl.progress import MetricsLog
 from modify_fl.training import checkpoint
 from modify_fl.training.encapsulation import encapsulate
 from modify_fl.training.runtime import resolve

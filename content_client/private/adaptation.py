@@ -13,13 +13,14 @@ from content_client.adaptation import Adaptation
 from content_client.identity import adapter_identity
 from content_client.private.public_faces import PublicFaces
 from content_client.private.request import PrivateRequest, begin, plan_of, settings_for, tell_plan, unit_groups
-from modify_fl.console import Console, MetricsLog, duration
+from modify_fl.console import Console
 from modify_fl.events import TrainingEvent
 from modify_fl.options import run_folder
 from modify_fl.privacy.ledger import Vault, read_vault
 from modify_fl.privacy.release import ReleaseGate
 from modify_fl.privacy.settings import DpSettings
 from modify_fl.privacy.statement import sentence
+from modify_fl.progress import MetricsLog, duration
 from modify_fl.training.estimate import peak_memory
 from modify_fl.training.private import PrivateStylization, PrivateTask, adapt_private
 from modify_fl.training.runtime import resolve

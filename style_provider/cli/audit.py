@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modify_fl.config import Budget
-from modify_fl.console import Console, Verbosity, duration, run_command
+from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.datasets import DATASETS, StyleData
 from modify_fl.options import (
     DebugOption,
@@ -19,6 +19,7 @@ from modify_fl.options import (
     run_folder,
 )
 from modify_fl.outputs import require_folder
+from modify_fl.progress import duration
 from modify_fl.recipes import require_choice
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore

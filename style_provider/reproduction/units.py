@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from modify_fl.console import Console, MetricsLog
+from modify_fl.console import Console
 from modify_fl.errors import ConfigError, DataError
 from modify_fl.events import Emit, TrainingEvent
 from modify_fl.metrics.figures import Measurement
+from modify_fl.progress import MetricsLog
 from modify_fl.training.loop import open_record, run_lock
 from protocol.storage import atomic_writer, storage_errors
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from modify_fl.console import MetricsLog
 from modify_fl.errors import DataError
 from modify_fl.events import TrainingEvent
+from modify_fl.progress import MetricsLog
 from style_provider.evaluation.training import PACE, read_course
 
 
