@@ -1,7 +1,7 @@
 """``ReleaseGate``: the one door through which anything made of photos leaves (P-36 to P-39).
 
 It works by allow-list: trainable tensors of the encoder, checked against the
-signed manifest; ids; public settings; the statement. Names of files, counts,
+signed manifest (``allowed``); ids; public settings; the statement. Names of files, counts,
 metrics, seeds, times and everything else that a run knows stay behind. What leaves
 is written into the ledger first, so a crash records too much, never too little.
 
@@ -25,20 +25,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from modify_fl.artifacts import Adapted, LoadedStyle, TrainingSummary
 from modify_fl.bundle import Shared, write_adapter
 from modify_fl.errors import ConfigError, DataError, FederationPolicyError, PrivacyBudgetError, VaultBusyError
-from modify_fl.networks.lora import LORA_RANK
+from modify_fl.privacy.allowed import check_factors, check_tensors, refuse_test_time, require_charged
 from modify_fl.privacy.ledger import Vault
 from modify_fl.privacy.places import find_place, places, require_photos
 from modify_fl.privacy.records import Charge
 from modify_fl.privacy.statement import no_guarantee, statement_of
-from protocol.errors import ProtocolError, StorageError, TensorError, problem
+from protocol.errors import ProtocolError, StorageError
 from protocol.lint import lint_texts
-from protocol.manifest import BundleInfo, Federation, Manifest
+from protocol.manifest import BundleInfo, Federation
 from protocol.privacy import DpStatement, privacy_statement
 from protocol.provider import ProviderKey
 from protocol.publish import write_bundle
@@ -163,10 +162,10 @@ class ReleaseGate:
         return release, statement_of(self._vault.ledger, tuned_on_private=self._tuned)
 
     def _check(self, adapted: Adapted, run: str) -> None:
-        _refuse_test_time(adapted)
+        refuse_test_time(adapted)
         charges = self._charges(run)
-        _require_charged(charges, adapted.summary.steps, self._style.digest)
-        _check_tensors(adapted.tensors, self._style.manifest)
+        require_charged(charges, adapted.summary.steps, self._style.digest)
+        check_tensors(adapted.tensors, self._style.manifest)
         unprotected = next((entry for entry in self._vault.ledger.releases if entry.reason is not None), None)
         if unprotected:
             raise PrivacyBudgetError(
@@ -176,68 +175,16 @@ class ReleaseGate:
             )
 
 
-def _refuse_test_time(adapted: Adapted) -> None:
-    if adapted.mode == "test-time":
-        raise problem("E_LOCAL_ONLY", why="test-time weights are made of one photo and stay here (P-50)")
-
-
-def _require_charged(charges: list[Charge], steps: int, bundle: str) -> None:
-    """Refuse tensors that more steps made than the ledger was charged for (P-37)."""
-    paid = sum(charge.steps for charge in charges if charge.bundle == bundle)
-    if not 0 < steps <= paid:
-        raise PrivacyBudgetError(
-            f"these weights took {steps} steps, and the ledger was charged for {paid}",
-            why="what was not charged is not covered by any claim, so it does not leave (P-37)",
-            fix="train with content-client adapt --privacy dp, which charges each step before it runs",
-        )
-    if any(charge.deterministic for charge in charges):
-        raise PrivacyBudgetError(
-            "these weights were made with repeatable noise", why="who knows the seed can take it off again (P-3)",
-            fix="run again without it",
-        )  # fmt: skip
-
-
-def _check_tensors(tensors: Mapping[str, Tensor], manifest: Manifest) -> None:
-    """Let only trainable tensors pass, of the shape and type that the signed manifest gives them (P-36)."""
-    known = {name: info for file in manifest.model.weights for name, info in file.tensors.items()}
-    if not tensors:
-        raise TensorError("nothing was trained", code="E_TENSOR_SHAPE")
-    for short, value in tensors.items():
-        name = f"encoder.{short}"
-        if name not in manifest.model.trainable or name not in known:
-            raise TensorError(f"{name} is no trainable tensor of this style", code="E_TENSOR_SHAPE", why="P-36")
-        if tuple(value.shape) != known[name].shape or value.dtype != torch.float32:
-            raise TensorError(
-                f"{name} has another shape or type than in the style", code="E_TENSOR_SHAPE",
-                expected=f"F32 {known[name].shape}", got=f"{value.dtype} {tuple(value.shape)}",
-            )  # fmt: skip
-        if not bool(value.isfinite().all()):
-            raise TensorError(f"{name} is not finite", code="E_TENSOR_VALUE")
-
-
 def _reply(
     adapted: Adapted, style: LoadedStyle, federated_round: int, settings: Mapping[str, float | int | str],
     statement: DpStatement,
 ) -> Reply:  # fmt: skip
-    _check_factors(adapted.factors, style.manifest)
+    check_factors(adapted.factors, style.manifest)
     tensors = adapted.factors or adapted.tensors
     return Reply(
         tensors={f"encoder.{name}": value.clone() for name, value in sorted(tensors.items())},
         bundle=style.digest, round=federated_round, settings=settings, statement=statement,
     )  # fmt: skip
-
-
-def _check_factors(factors: Mapping[str, Tensor], manifest: Manifest) -> None:
-    """Let only factors of trainable linear layers pass, [O, r] each (P-36, M-38)."""
-    known = {name: info.shape for file in manifest.model.weights for name, info in file.tensors.items()}
-    for short, value in factors.items():
-        name = f"encoder.{short.removesuffix('.up.weight')}.weight"
-        if not short.endswith(".up.weight") or name not in manifest.model.trainable:
-            raise TensorError(f"{short} is no trained factor of this style", code="E_TENSOR_SHAPE", why="P-36")
-        if tuple(value.shape) != (known[name][0], LORA_RANK) or value.dtype != torch.float32:
-            raise TensorError(f"{short} has another shape or type than it must", code="E_TENSOR_SHAPE")
-        if not bool(value.isfinite().all()):
-            raise TensorError(f"{short} is not finite", code="E_TENSOR_VALUE")
 
 
 def _public(summary: TrainingSummary, charge: Charge) -> TrainingSummary:
@@ -300,8 +247,8 @@ def reply_unprotected(adapted: Adapted, style: LoadedStyle, *, federated_round: 
         PolicyError: The weights are of test-time training.
         TensorError: A tensor is not one that may leave.
     """
-    _refuse_test_time(adapted)
-    _check_tensors(adapted.tensors, style.manifest)
+    refuse_test_time(adapted)
+    check_tensors(adapted.tensors, style.manifest)
     return _reply(adapted, style, federated_round, {}, no_guarantee(reason))
 
 
@@ -328,8 +275,8 @@ def write_federated(
         TensorError: A tensor is not one that may leave.
         StorageError: The file exists or cannot be written.
     """
-    _refuse_test_time(adapted)
-    _check_tensors(adapted.tensors, style.manifest)
+    refuse_test_time(adapted)
+    check_tensors(adapted.tensors, style.manifest)
     _refuse_existing(path, overwrite=overwrite)
     release = str(uuid.uuid4())
     shared = Shared(bundle_id=release, dp=statement) if statement.applied or not local else None
