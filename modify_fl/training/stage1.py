@@ -24,6 +24,7 @@ from modify_fl.streams import generator
 from modify_fl.training.adversary import Adversary
 from modify_fl.training.checkpoint import Checkpoint, module_tensors, optimizer_tensors, restore_optimizer
 from modify_fl.training.diagnostics import SampleBoard
+from modify_fl.training.early_end import EarlyEnd
 from modify_fl.training.ema import ema_decay, update_ema
 from modify_fl.training.feature_critic import FeatureCritic
 from modify_fl.training.guests import Guests
@@ -37,9 +38,7 @@ __all__ = ["Encapsulation"]
 
 _FEATURE_HALF_LIFE = 1000
 _MOMENT_DRAWS = 4096
-_OVERRUN = 1.1
 _RIGHT_STEPS = 200
-_GAP_STEPS = 200
 _GAP_IMAGES = 64
 _RIGHT_MAX = 0.98
 
@@ -70,8 +69,8 @@ class Encapsulation:
             ConfigError: The batch does not divide by the number of processes.
         """
         self.images, self.preset, self.config = images, preset, preset.encapsulation
-        self.schedule, self.seed, self.compute, self.deadline = schedule, seed, compute, deadline
-        self.unseen = unseen
+        self.schedule, self.seed, self.compute = schedule, seed, compute
+        self.early_end = EarlyEnd(deadline=deadline, gap=self.config.stop_gap, images=images, unseen=unseen)
         self.portions, self.ranks = Portions(self.config.batch, ranks), ranks or Ranks()
         self.step_count = self.images_seen = 0
         self.dis_right = 0.5  # share of pictures that Dis told right, over about 200 steps (M-54)
@@ -387,18 +386,13 @@ class Encapsulation:
 
     def at_pace(self, seconds: float) -> str:
         """Jump to phase B once where time runs out (M-30), or the images are learnt by heart (P-82)."""
-        return self._at_deadline(seconds) or self._at_gap()
-
-    def _at_gap(self) -> str:
-        if self.phase == "remap" or not self.config.stop_gap or self.step_count % _GAP_STEPS:
+        if self.phase == "remap":
             return ""
-        if self.unseen is None or not len(self.unseen):
-            return ""
-        known, unknown = self._error(self.images), self._error(self.unseen)
-        if unknown < self.config.stop_gap * known:
-            return ""
-        self.schedule = self.schedule.jump_to_remap(self.images_seen)
-        return f"held-out images are {unknown / known:.2f} times worse reconstructed: phase B starts now (P-82)"
+        reason = self.early_end.late(self.schedule, self.images_seen, seconds)
+        reason = reason or self.early_end.learnt(self.step_count, self._error)
+        if reason:
+            self.schedule = self.schedule.jump_to_remap(self.images_seen)
+        return reason
 
     @torch.no_grad()
     def _error(self, images: ImageSet) -> float:
@@ -411,14 +405,3 @@ class Encapsulation:
                 output = self.average.decode(self.average.encode(pictures)).float()
             total += float(losses.absolute(pictures, output).sum())
         return total / count
-
-    def _at_deadline(self, seconds: float) -> str:
-        if self.deadline is None or self.phase == "remap" or not self.images_seen:
-            return ""
-        if seconds * self.images_total / self.images_seen <= _OVERRUN * self.deadline:
-            return ""
-        remaining = seconds / self.images_seen * (self.schedule.total - self.schedule.remap_start)
-        if seconds + remaining < self.deadline:
-            return ""
-        self.schedule, self.deadline = self.schedule.jump_to_remap(self.images_seen), None
-        return f"the pace fell: phase B starts now, after {self.images_seen / 1000:.1f} kimg"

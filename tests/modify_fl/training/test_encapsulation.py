@@ -15,7 +15,7 @@ from modify_fl.data import ImageSet, shuffled_indices
 from modify_fl.errors import ConfigError, InterruptedRunError
 from modify_fl.events import TrainingEvent
 from modify_fl.perceptual import PerceptualNets
-from modify_fl.training import stage1
+from modify_fl.training import early_end
 from modify_fl.training.encapsulation import Encapsulation, encapsulate
 from modify_fl.training.runtime import resolve
 from modify_fl.training.schedule import Schedule
@@ -288,7 +288,7 @@ def test_phase_a_ends_where_the_images_are_learnt_by_heart(
     paintings: ImageSet, tiny: Callable[..., Preset], no_nets: PerceptualNets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P-82: held-out images that no model could reconstruct end it at the first look; none, or no limit, never do."""
-    monkeypatch.setattr(stage1, "_GAP_STEPS", 2)
+    monkeypatch.setattr(early_end, "_GAP_STEPS", 2)
     noise = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     unseen = ImageSet.of(noise, ["a", "b", "c"])
     preset = tiny(stop_gap=1.05)
