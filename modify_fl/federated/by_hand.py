@@ -20,9 +20,9 @@ from modify_fl.data import load_images
 from modify_fl.errors import ConfigError
 from modify_fl.federated.client_app import make_client_app
 from modify_fl.federated.compat import Context
+from modify_fl.federated.coordinator import Coordinator
 from modify_fl.federated.plan import FederationPlan, read_plan, write_plan
 from modify_fl.federated.records import RefusedError
-from modify_fl.federated.server_app import Coordinator
 from modify_fl.federated.simulation import plan_simulation
 from modify_fl.federated.site import OpenTraining, Site
 from modify_fl.perceptual import PerceptualNets

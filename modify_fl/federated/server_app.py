@@ -1,64 +1,12 @@
-"""The ServerApp: rounds over whatever grid Flower gives it (F-14).
+"""What the archive of the Flower app names: the ServerApp that ``flwr run`` starts by hand, by the run's own settings.
 
-``app`` is what the archive of the Flower app names, and ``flwr run`` by hand starts: it
-reads the run's own settings (``by_hand``). ``style-provider federate serve`` makes one
-of its own, of the coordinator's folder.
+``style-provider federate serve`` makes one of its own, of the coordinator's folder.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from modify_fl.federated.by_hand import coordinator_by_hand
+from modify_fl.federated.coordinator import make_server_app
 
-from modify_fl.artifacts import LoadedStyle
-from modify_fl.federated.compat import Context, Grid, ServerApp
-from modify_fl.federated.guard import RoundRecord
-from modify_fl.federated.plan import FederationPlan
-from modify_fl.federated.rounds import Tell, run_rounds
+__all__ = ["app"]
 
-__all__ = ["Coordinator", "app", "make_server_app"]
-
-
-def _silent(record: RoundRecord) -> None:
-    """Say nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coordinator:
-    """What the coordinator's side of a run needs."""
-
-    plan: FederationPlan
-    """The public numbers."""
-    style: LoadedStyle
-    """The verified bundle of the plan."""
-    folder: Path
-    """Home of the checkpoints."""
-    tell: Tell = _silent
-    """Told about every round."""
-    nodes: Mapping[int, str] | None = None
-    """Name of every node that may take part; anyone where omitted."""
-
-
-def make_server_app(find: Callable[[Context], Coordinator]) -> ServerApp:
-    """Return the ServerApp.
-
-    Args:
-        find: Returns what a run needs; called once a run.
-    """
-    made = ServerApp()
-
-    @made.main()
-    def main(grid: Grid, context: Context) -> None:
-        side = find(context)
-        run_rounds(grid, side.plan, side.style, side.folder, tell=side.tell, nodes=side.nodes)
-
-    return made
-
-
-def _find(context: Context) -> Coordinator:
-    from modify_fl.federated.by_hand import coordinator_by_hand  # noqa: PLC0415 - not for a deployment
-
-    return coordinator_by_hand(context)
-
-
-app = make_server_app(_find)
+app = make_server_app(coordinator_by_hand)
 """The ServerApp of the Flower app."""

@@ -14,12 +14,12 @@ from modify_fl.data import ImageSet
 from modify_fl.errors import InterruptedRunError
 from modify_fl.federated.client_app import make_client_app
 from modify_fl.federated.compat import Context, RecordDict, check, quiet
+from modify_fl.federated.coordinator import Coordinator, make_server_app
 from modify_fl.federated.fab import FAB_SHA256
 from modify_fl.federated.local_grid import Carried, LocalGrid
 from modify_fl.federated.plan import FederationPlan, PrivatePlan, update_norm
 from modify_fl.federated.records import Instruction, Schema
 from modify_fl.federated.rounds import Finished, Tell, finished_rounds
-from modify_fl.federated.server_app import Coordinator, make_server_app
 from modify_fl.federated.site import Held, OpenTraining, PrivateTraining, Site, Training
 from modify_fl.federated.tensors import Shortened
 from modify_fl.privacy.release import Reply

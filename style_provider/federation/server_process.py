@@ -19,8 +19,8 @@ from protocol.provider import read_provider_key
 
 if TYPE_CHECKING:
     from modify_fl.federated.compat import ServerApp
+    from modify_fl.federated.coordinator import Coordinator
     from modify_fl.federated.guard import RoundRecord
-    from modify_fl.federated.server_app import Coordinator
 
 __all__ = ["main", "record_round"]
 
@@ -47,13 +47,13 @@ def _check(folder: CoordinatorFolder, archive: bytes) -> None:
 
 def _app(folder: CoordinatorFolder) -> "ServerApp":
     """Return the installed app; torch comes in here, when Flower's heartbeat runs already."""
-    from modify_fl.federated.server_app import make_server_app  # noqa: PLC0415
+    from modify_fl.federated.coordinator import make_server_app  # noqa: PLC0415
 
     return make_server_app(lambda _: _coordinator(folder))
 
 
 def _coordinator(folder: CoordinatorFolder) -> "Coordinator":
-    from modify_fl.federated.server_app import Coordinator  # noqa: PLC0415
+    from modify_fl.federated.coordinator import Coordinator  # noqa: PLC0415
     from style_provider.federation.planning import load_planned  # noqa: PLC0415 - brings in torch
 
     settings = folder.settings()

@@ -11,9 +11,9 @@ from modify_fl.artifacts import LoadedStyle
 from modify_fl.errors import ConfigError
 from modify_fl.federated.by_hand import client_app, coordinator_by_hand
 from modify_fl.federated.compat import Context, Message, MessageType, RecordDict, TaskIdentity
+from modify_fl.federated.coordinator import Coordinator
 from modify_fl.federated.plan import read_plan
 from modify_fl.federated.records import Schema, instruction_content, make_record, read_reply
-from modify_fl.federated.server_app import Coordinator
 from modify_fl.federated.tensors import first_tensors
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
