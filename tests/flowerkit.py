@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -72,16 +72,26 @@ class Node:
     runs: int = 0
     output: str = ""
 
-    def ask(self, fab: bytes, content: Any, *, programs: Path, home: Path, timeout: float = 600.0) -> Any:
-        """Let ``flwr-clientapp`` of ``programs`` answer a train message, as a SuperExec would start it."""
+    def ask(
+        self, fab: bytes, content: Any, *, programs: Path, home: Path, timeout: float = 600.0,
+        until: Callable[[], bool] | None = None,
+    ) -> Any:  # fmt: skip
+        """Let ``flwr-clientapp`` of ``programs`` answer a train message, as a SuperExec would start it.
+
+        It is killed once ``until`` holds.
+        """
         token = self._put(fab, content)
         words = ["flwr-clientapp", "--runtime-api-address", self.address, "--token", token, "--insecure"]
         environment = child_environment(home, programs)
-        done = subprocess.run(
-            [str(programs / words[0]), *words[1:]], env=environment, capture_output=True, text=True, check=False,
-            timeout=timeout,
+        process = subprocess.Popen(
+            [str(programs / words[0]), *words[1:]], env=environment, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )  # fmt: skip
-        self.output = done.stdout + done.stderr
+        while until is not None and process.poll() is None and not until():
+            time.sleep(0.02)
+        if until is not None:
+            process.kill()
+        self.output = process.communicate(timeout=timeout)[0]
         return self._reply()
 
     def _put(self, fab: bytes, content: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from flowerkit import Node, hostile_fab, running_node, unpacked
 from sitekit import Party, join_words, make_coordinator, make_site, plan
+from vaultkit import ledger_file
 
 from content_client.joining import write_shim
 from content_client.launcher import word_of
@@ -18,6 +19,7 @@ from modify_fl.errors import DataError, FederationPolicyError, PrivacyBudgetErro
 from modify_fl.federated.fab import fab_bytes
 from modify_fl.federated.journal import read_journal
 from modify_fl.federated.site_folder import SiteFolder, SiteSettings
+from modify_fl.privacy.ledger import read_vault
 from protocol.errors import StorageError, problem
 
 pytestmark = pytest.mark.filterwarnings("default")  # of Flower's web server, which runs in this process
@@ -40,6 +42,10 @@ def home(enrolled: Party, coordinator: Party, tmp_path: Path) -> Party:
     """A fresh copy of an enrolled site that has joined before."""
     made = Party(path=tmp_path / "anna")
     shutil.copytree(enrolled.path, made.path)
+    return _joined(made, coordinator)
+
+
+def _joined(made: Party, coordinator: Party) -> Party:
     settings = SiteSettings(
         bundle=str(coordinator.path / "style.mdfy"), photos=str(made.path / "photos"), align=False, threads=1
     )
@@ -55,14 +61,14 @@ def node() -> Iterator[Node]:
         yield served
 
 
-def _ask(node: Node, home: Party, fab: bytes, content: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def _ask(node: Node, home: Party, fab: bytes, content: Any, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
     monkeypatch.setenv("MODIFY_CONFIG", str(home.path / "config"))
     monkeypatch.setenv("MODIFY_DATA_DIR", str(home.path / "data"))
     site = SiteFolder(home.path / "site")
-    return node.ask(fab, content, programs=site.programs, home=site.home)
+    return node.ask(fab, content, programs=site.programs, home=site.home, **more)
 
 
-def _instruction(coordinator: Party, **changes: Any) -> Any:
+def _instruction(coordinator: Party, *, out: str = "plan", **changes: Any) -> Any:
     """What a coordinator sends in the first round."""
     from modify_fl.federated.compat import ConfigRecord, RecordDict
     from modify_fl.federated.plan import read_plan
@@ -71,7 +77,7 @@ def _instruction(coordinator: Party, **changes: Any) -> Any:
     from protocol.provider import read_provider_key
     from style_provider.federation.planning import load_planned
 
-    found = read_plan(coordinator.path / "plan" / "kit")
+    found = read_plan(coordinator.path / out / "kit")
     key = read_provider_key(coordinator.path / "keys" / "studio.mdfykey")
     style, _ = load_planned(coordinator.path / "style.mdfy", key)
     config: dict[str, Any] = {
@@ -100,6 +106,29 @@ def test_the_app_that_bundle_and_policy_name_answers(
     assert _events(home) == [("asked", None), ("unprotected", None), ("answered", None)]
     again = _ask(node, home, fab_bytes(), asked, monkeypatch)  # a restarted node gives no second update for a round
     assert again.error.reason == "policy"
+
+
+@pytest.mark.slow
+def test_a_client_app_that_is_killed_sends_nothing_and_stays_charged(
+    node: Node, coordinator: Party, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Section 7: silence for the coordinator, a line in the ledger, and no second update for the round."""
+    dp = ("--privacy", "dp", "--epsilon", "8", "--n-public", "4", "--local-steps", "500")
+    kit = plan(coordinator, *dp, out="private") / "kit"
+    home = make_site(tmp_path / "berta", coordinator, kit=kit)
+    made = home.client("privacy", "init", "--photos", "photos", "--epsilon", "50", "--delta", "1e-5")
+    assert made.code == 0, made.err
+    _joined(home, coordinator)
+    with home.at_home():
+        file = ledger_file(read_vault(home.path / "photos"))
+    before, asked = file.stat().st_size, _instruction(coordinator, out="private")
+    killed = _ask(node, home, fab_bytes(), asked, monkeypatch, until=lambda: file.stat().st_size > before)
+    assert killed is None, node.output
+    assert _events(home) == [("asked", None)]
+    ledger = read_vault(home.path / "photos").ledger
+    assert (len(ledger.charges), len(ledger.releases)) == (1, 0)
+    assert _ask(node, home, fab_bytes(), asked, monkeypatch).error.reason == "policy"
+    assert read_vault(home.path / "photos").ledger.epsilon == ledger.epsilon
 
 
 def test_the_code_of_a_stranger_never_runs(
