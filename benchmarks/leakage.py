@@ -89,23 +89,23 @@ def pack(options: argparse.Namespace, folder: str, variant: str, out: Path) -> N
     ))  # fmt: skip
 
 
-def kid(options: argparse.Namespace, style: str, bundle: Path, key: Path) -> dict[str, Any] | None:
+def kid(options: argparse.Namespace, style: str, bundle: Path, keys: Sequence[Path]) -> dict[str, Any] | None:
     """Return the KID of painted photos, an ``Estimate`` by its fields; nothing without images to compare with."""
     if style not in options.references:
         return None
     figures = run(program(
         "evaluate", bundle, "--dataset", options.sets[style], "--photos", options.faces or options.photos,
-        "--reference", options.references[style], "--styles", "1", "--limit", str(options.limit), "--key", key,
-        "--threads", str(options.threads), "--overwrite",
+        "--reference", options.references[style], "--styles", "1", "--limit", str(options.limit),
+        "--threads", str(options.threads), "--overwrite", *(word for key in keys for word in ("--key", key)),
     ))  # fmt: skip
     found: dict[str, Any] = figures["figures"]["style"]["kid"]
     return found
 
 
-def read(bundle: Path, key: Path, variant: str) -> Iterator[Row]:
+def read(bundle: Path, keys: Sequence[Path], variant: str) -> Iterator[Row]:
     """Return what the bundle and the folder of its run say; without its critic as well where it has one."""
     home = bundle.with_name(f"{bundle.name}.run")
-    trust = TrustStore.of(read_provider_key(key))
+    trust = TrustStore.of(*map(read_provider_key, keys))
     with open_bundle(bundle, trust=trust, now=datetime.now(UTC)) as opened:
         manifest, report = opened.manifest, json.loads(opened.read(RESULT))
     settings = json.loads((home / "config.json").read_text(encoding="utf-8"))["settings"]
@@ -144,14 +144,14 @@ def without_critic(findings: Sequence[Row], audit: Path) -> list[Row]:
     return [again.get(f["name"], f) for f in findings if "critic" not in f["name"]]
 
 
-def measured(options: argparse.Namespace, style: str, variant: str, bundle: Path, key: Path) -> list[Row]:
+def measured(options: argparse.Namespace, style: str, variant: str, bundle: Path, keys: Sequence[Path]) -> list[Row]:
     """Return the rows of one bundle; its KID is kept, as it takes minutes."""
     note = options.runs / f"{style}-{variant.replace(' ', '-')}.kid.json"
     known = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
     if known is None:
-        known = kid(options, style, bundle, key)
+        known = kid(options, style, bundle, keys)
         note.write_text(json.dumps(known), encoding="utf-8")
-    return [{**row, "style": style, "kid": known} for row in read(bundle, key, variant)]
+    return [{**row, "style": style, "kid": known} for row in read(bundle, keys, variant)]
 
 
 # The page ---------------------------------------------------------------------
@@ -241,7 +241,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sets", nargs="+", metavar="STYLE=FOLDER")
     parser.add_argument("--finished", nargs="*", default=[], metavar="STYLE/VARIANT=BUNDLE")
-    parser.add_argument("--key", type=Path, help="the .mdfykey of finished bundles")
+    parser.add_argument("--key", type=Path, nargs="*", default=[], help="each .mdfykey of finished bundles")
     parser.add_argument(
         "--reference", nargs="*", default=[], metavar="STYLE=FOLDER", help="images no training had: KID"
     )
@@ -265,25 +265,24 @@ def main(words: Sequence[str] | None = None) -> int:
         words = program("keygen", "--name", "Bench", "--out", options.runs / "keys", "--no-passphrase", "--quiet")
         subprocess.run(words, check=True)  # noqa: S603
     rows: list[Row] = []
-    for style, variant, bundle, key in _bundles(options):
+    own = options.runs / "keys" / "bench.mdfykey"
+    keys = [*options.key, *([own] if own.is_file() else [])]
+    for style, variant, bundle in _bundles(options):
         if not bundle.is_file():
             pack(options, options.sets[style], variant, bundle)
-        rows += measured(options, style, variant, bundle, key)
+        rows += measured(options, style, variant, bundle, keys)
         options.out.write_text(document(rows, options), encoding="utf-8")
         print(f"{style}, {variant}: done")
     return 0
 
 
-def _bundles(options: argparse.Namespace) -> Iterator[tuple[str, str, Path, Path]]:
-    own = options.runs / "keys" / "bench.mdfykey"
+def _bundles(options: argparse.Namespace) -> Iterator[tuple[str, str, Path]]:
     finished = {tuple(name.split("/", 1)): Path(path) for name, path in _pairs(options.finished).items()}
     for style in options.sets:
-        for (of, variant), bundle in finished.items():
-            if of == style:
-                yield style, variant, bundle, options.key or own
+        yield from ((style, variant, bundle) for (of, variant), bundle in finished.items() if of == style)
         for variant in (*options.variants, *options.also):
             if (style, variant) not in finished:
-                yield style, variant, options.runs / f"{style}-{variant.replace(' ', '-')}.mdfy", own
+                yield style, variant, options.runs / f"{style}-{variant.replace(' ', '-')}.mdfy"
 
 
 if __name__ == "__main__":

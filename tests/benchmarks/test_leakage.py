@@ -44,8 +44,8 @@ def figures(findings: list[dict[str, object]]) -> dict[object, object]:
 
 def test_row_without_critic_is_what_an_audit_without_critic_finds(home: Path) -> None:
     key = home / "keys" / "studio.mdfykey"
-    rows = {row["variant"]: row for row in leakage.read(home / "with.mdfy", key, "from scratch")}
-    (other,) = leakage.read(home / "without.mdfy", key, "from scratch")
+    rows = {row["variant"]: row for row in leakage.read(home / "with.mdfy", [key], "from scratch")}
+    (other,) = leakage.read(home / "without.mdfy", [key], "from scratch")
     assert list(rows) == ["from scratch", "from scratch, no critic"]
     derived, audited = figures(rows["from scratch, no critic"]["findings"]), figures(other["findings"])
     same = [name for name in audited if str(name).startswith(("AUC", "membership", "control"))]
