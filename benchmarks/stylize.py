@@ -78,7 +78,7 @@ class Remembered(Painter):
     @property
     def ahead(self) -> Ahead:
         """What reads nothing."""
-        return InMemory(console=self.console, reader=self.reader, pictures=self.pictures)
+        return InMemory(console=self.console, reader=self.reader, together=self.style.portion, pictures=self.pictures)
 
     def _save(self, *_: object) -> None:
         """Write nothing."""
@@ -189,7 +189,7 @@ def whole_loop(style: Style, folder: Path, reader: PhotoReader) -> tuple[float, 
         found = open_photos([folder], stack)
         pictures = {photo.name: read_picture(photo.read(), name=photo.name) for photo in found}
         least, count = float("inf"), 0
-        for number in range(3):  # the first one finds the faces
+        for number in range(1 + ROUNDS):  # the first one finds the faces
             job = Job(
                 photos=[Photo(name=photo.name, read=bytes) for photo in found], styles=seeded([1]),
                 stems=output_stems([photo.name for photo in found]), out=Path(out) / str(number),

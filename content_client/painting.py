@@ -189,7 +189,10 @@ class Painter:
     @property
     def ahead(self) -> Ahead:
         """What reads the photos."""
-        return Ahead(console=self.console, reader=self.reader, keep_metadata=self.options.keep_metadata)
+        return Ahead(
+            console=self.console, reader=self.reader, together=self.style.portion,
+            keep_metadata=self.options.keep_metadata,
+        )  # fmt: skip
 
     def _written(self, job: Job, rows: Tensor, done: set[int], stop: StopRequest) -> Iterator[Written]:
         """Yield the record of every photo that is not done, once its pictures are on disk."""

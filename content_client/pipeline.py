@@ -22,7 +22,6 @@ from modify_fl.training.interrupt import StopRequest
 
 __all__ = ["Ahead", "Batch", "Behind", "Written", "impatient"]
 
-_BATCH = 16  # faces painted together
 _AHEAD = 16  # files read, and photos decoded and searched, while others are painted
 _BEHIND = 16  # photos waiting to be written
 _PIXELS = 64_000_000  # of the photos that are held at a time
@@ -90,6 +89,8 @@ class Ahead:
     """Told which photos are left out, and why."""
     reader: PhotoReader
     """Finds the faces."""
+    together: int
+    """Faces that are painted together; more would only make the painter wait."""
     keep_metadata: bool = False
     """Keep a photo's metadata, all but the place (U-67)."""
 
@@ -124,7 +125,7 @@ class Ahead:
                 if isinstance(found, ReadPhoto):
                     faces, pixels = faces + len(found.crops), pixels + found.pixels
                 del found  # the last reference to a large photo must not wait for the next one
-                if faces >= _BATCH or pixels >= _PIXELS // 2:
+                if faces >= self.together or pixels >= _PIXELS // 2:
                     yield batch
                     batch, faces, pixels = [], 0, 0
                     self.console.note(f"{index + 1} of {len(photos)} photos")
