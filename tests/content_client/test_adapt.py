@@ -170,7 +170,7 @@ def test_test_time_mode_reports_photos_it_cannot_read(desk: Path) -> None:
         (("--budget", "0m"), 2),
         (("--subset", "feet"), 2),
         (("--set", "network.w_dim=3"), 2),
-        (("--out", "nowhere/a.mdfa"), 2),
+        (("--out", "style.mdfy/a.mdfa"), 2),
         (("--photos", "nowhere"), 10),
         (("--require-perceptual",), 12),
     ],

@@ -148,7 +148,7 @@ def test_missing_key_is_answered_with_keygen(tmp_path: Path) -> None:
         (("--preset", "huge"), 2),
         (("--budget", "soon"), 2),
         (("--device", "quantum"), 2),
-        (("--out", "nowhere/x.mdfy"), 2),
+        (("--out", "keys/studio.pem/x.mdfy"), 2),
         (("--holdout", "1.5"), 2),
         (("--limit", "1"), 10),
         (("--require-perceptual",), 12),
