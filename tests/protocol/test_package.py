@@ -56,17 +56,17 @@ def test_verifier_stands_alone() -> None:
     assert heavy.isdisjoint(json.loads(loaded))
 
 
-def test_importing_the_verifier_is_quick() -> None:
-    # B-46: what the verifier adds to cryptography, which every signature check needs.
+def test_importing_the_verifier_brings_little_along() -> None:
+    # B-46, without a clock: modules that the verifier adds to cryptography, which every signature check needs.
     code = """
-import time
+import sys
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-start = time.process_time()
+before = set(sys.modules)
 import protocol.verify
-print(time.process_time() - start)
+print(len([name for name in set(sys.modules) - before if not name.startswith("protocol")]))
 """
-    assert min(float(child(code)) for _ in range(3)) < 0.15
+    assert int(child(code)) < 150
 
 
 def test_memory_does_not_grow_with_the_bundle(tmp_path: Path) -> None:
