@@ -66,7 +66,7 @@ before = set(sys.modules)
 import protocol.verify
 print(len([name for name in set(sys.modules) - before if not name.startswith("protocol")]))
 """
-    assert int(child(code)) < 150
+    assert int(child(code)) < 60
 
 
 def test_memory_does_not_grow_with_the_bundle(tmp_path: Path) -> None:
