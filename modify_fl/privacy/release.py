@@ -30,6 +30,7 @@ from torch import Tensor
 from modify_fl.artifacts import Adapted, LoadedStyle, TrainingSummary
 from modify_fl.bundle import Shared, write_adapter
 from modify_fl.errors import ConfigError, DataError, FederationPolicyError, PrivacyBudgetError, VaultBusyError
+from modify_fl.outputs import refuse_existing
 from modify_fl.privacy.allowed import check_factors, check_tensors, refuse_test_time, require_charged
 from modify_fl.privacy.ledger import Vault
 from modify_fl.privacy.places import find_place, places, require_photos
@@ -132,7 +133,7 @@ class ReleaseGate:
             StorageError: The file exists or cannot be written.
         """
         self._check(adapted, run)
-        _refuse_existing(path, overwrite=overwrite)
+        refuse_existing([path], overwrite=overwrite)
         release, statement = self._record(run)
         public = replace(adapted, summary=_public(adapted.summary, self._charges(run)[-1]))
         digest = write_adapter(
@@ -277,7 +278,7 @@ def write_federated(
     """
     refuse_test_time(adapted)
     check_tensors(adapted.tensors, style.manifest)
-    _refuse_existing(path, overwrite=overwrite)
+    refuse_existing([path], overwrite=overwrite)
     release = str(uuid.uuid4())
     shared = Shared(bundle_id=release, dp=statement) if statement.applied or not local else None
     digest = write_adapter(
@@ -311,7 +312,7 @@ def write_unprotected(
         raise ConfigError("this file is no adapter", fix="name a .mdfa file")
     if manifest.release != "local-only":
         raise ConfigError("this adapter may leave as it is", why="it is marked shareable", fix="copy the file")
-    _refuse_existing(path, overwrite=overwrite)
+    refuse_existing([path], overwrite=overwrite)
     release, statement = record_unprotected(reason, photos), no_guarantee(reason)
     card = replace(manifest.privacy, dp=statement, statement=privacy_statement("encoder-adapter", statement))
     training = replace(manifest.provenance.training, seed=0)
@@ -333,12 +334,6 @@ def _renewed(info: BundleInfo, release: str) -> BundleInfo:
     now = datetime.now(UTC).replace(microsecond=0)
     life = info.expires - info.not_before
     return replace(info, id=release, created=now, not_before=now, expires=now + life)
-
-
-def _refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Stop before anything is recorded."""
-    if path.exists() and not overwrite:
-        raise StorageError(f"cannot write {path}: it exists", fix="choose another name, or add --overwrite")
 
 
 def failure(error: BaseException) -> Failure:
