@@ -103,27 +103,34 @@ def kid(options: argparse.Namespace, style: str, bundle: Path, keys: Sequence[Pa
 
 
 def read(bundle: Path, keys: Sequence[Path], variant: str) -> Iterator[Row]:
-    """Return what the bundle and the folder of its run say; without its critic as well where it has one."""
+    """Return what the bundle says, and what the folder of its run adds: exact numbers, and the row without critic."""
     home = bundle.with_name(f"{bundle.name}.run")
     trust = TrustStore.of(*map(read_provider_key, keys))
     with open_bundle(bundle, trust=trust, now=datetime.now(UTC)) as opened:
         manifest, report = opened.manifest, json.loads(opened.read(RESULT))
-    settings = json.loads((home / "config.json").read_text(encoding="utf-8"))["settings"]
-    note = json.loads((home / "holdout.json").read_text(encoding="utf-8"))
-    audit = next(path for path in (home / "audit").iterdir() if (path / "seconds.json").is_file())
-    network = settings["preset"]["network"]
+    training, network = manifest.provenance.training, manifest.model.parameters
     lpips = [figure.value for figure in manifest.evaluation or () if figure.metric.startswith("LPIPS")]
     row = {
         "variant": variant, "findings": report["findings"], "strength": report["strength"],
-        "trained": len(note["trained"]), "held_out": len(note["held"]), "side": network["resolution"],
-        "channels": network["channel_base"], "budget": settings["budget"], "init": settings["init"],
-        "seed": settings["seed"], "images_seen": manifest.provenance.training.images_seen,
-        "lpips": lpips[0] if lpips else None,
-        "audit_seconds": json.loads((audit / "seconds.json").read_text(encoding="utf-8")),
+        "trained": report["trained_band"], "held_out": report["held_out_band"], "side": network["resolution"],
+        "channels": network["channel_base"], "init": training.init, "budget": "-",
+        "images_seen": training.images_seen, "lpips": lpips[0] if lpips else None, "audit_seconds": None,
     }  # fmt: skip
+    if not home.is_dir():
+        yield row
+        return
+    audit = next(path for path in (home / "audit").iterdir() if (path / "seconds.json").is_file())
+    row |= private(home) | {"audit_seconds": json.loads((audit / "seconds.json").read_text(encoding="utf-8"))}
     yield row
     if report["critic_shipped"]:
         yield row | {"variant": f"{variant}{NO_CRITIC}", "findings": without_critic(report["findings"], audit)}
+
+
+def private(home: Path) -> dict[str, Any]:
+    """Return what only the folder of a run knows: budget, and how many images were trained on and held out."""
+    settings = json.loads((home / "config.json").read_text(encoding="utf-8"))["settings"]
+    note = json.loads((home / "holdout.json").read_text(encoding="utf-8"))
+    return {"trained": len(note["trained"]), "held_out": len(note["held"]), "budget": settings["budget"]}
 
 
 def without_critic(findings: Sequence[Row], audit: Path) -> list[Row]:
@@ -177,12 +184,13 @@ def cells(row: Row) -> list[str]:
 
 
 def course(row: Row) -> list[str]:
-    """Return how a bundle was made and attacked."""
-    plan, epochs = row["strength"], row["images_seen"] / row["trained"]
+    """Return how a bundle was made and attacked; bundles that were given away say only in which bands they lie."""
+    plan, seen, seconds = row["strength"], row["images_seen"], row["audit_seconds"]
+    epochs = f", {seen / row['trained']:.0f}" if isinstance(row["trained"], int) else ""
     return [
         row["variant"], f"{row['side']} px, {row['channels']}", row["init"].split()[0],
-        f"{row['trained']} + {row['held_out']}", row["budget"], f"{row['images_seen'] / 1000:.1f}, {epochs:.0f}",
-        str(plan["generated"]), str(plan["compared"]), f"{row['audit_seconds'] / 60:.1f}",
+        f"{row['trained']} + {row['held_out']}", row["budget"], f"{seen / 1000:.1f}{epochs}",
+        str(plan["generated"]), str(plan["compared"]), "-" if seconds is None else f"{seconds / 60:.1f}",
     ]  # fmt: skip
 
 

@@ -178,7 +178,7 @@ def _machine(device: str, weights: Path) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=Path("no-weights"))
-    parser.add_argument("--preset", nargs="+", default=["quick-64", "good-128", "gpu-256", "paper-1024"])
+    parser.add_argument("--preset", nargs="+", default=["quick-64", "quick-128", "good-128", "gpu-256", "paper-1024"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")

@@ -182,6 +182,11 @@ PRESETS: dict[str, Preset] = {
     for entry in (
         _with_base_recipe(Preset(name="quick-64")),
         _with_base_recipe(Preset(
+            name="quick-128",
+            network=NetworkConfig(resolution=128),
+            encapsulation=EncapsulationConfig(critic=CriticConfig(penalty=0.2)),
+        )),
+        _with_base_recipe(Preset(
             name="good-128",
             network=NetworkConfig(resolution=128, channel_base=4096, enc_base=4096),
             encapsulation=EncapsulationConfig(batch=16, critic=CriticConfig(penalty=0.2), ema_half_life=3000),

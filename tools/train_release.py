@@ -30,6 +30,12 @@ with fresh optimisers, the adversary from the first step and a lower rate::
 
 ``--set`` changes any setting of the recipe, as in ``style-provider package``.
 
+A base of twice the side grows out of one that is there (ADR 17), and is then trained in the same way::
+
+    python tools/train_release.py grow modify_fl/base/base-64.safetensors DATA --preset quick-128 --out runs/grown-128
+    python tools/train_release.py train DATA --preset quick-128 --out runs/base-128 --budget 60m \
+        --from runs/grown-128/grown-128.safetensors
+
 On a GPU machine the same commands serve, without slices: install the package
 with its dependencies, carry DATA and the folder TORCH_HOME over, and add
 ``--device cuda`` (``--preset good-128 --budget 3h``, for instance); then carry
@@ -70,6 +76,7 @@ from modify_fl.perceptual import PerceptualNets
 from modify_fl.progress import MetricsLog
 from modify_fl.training import checkpoint
 from modify_fl.training.encapsulation import encapsulate
+from modify_fl.training.growth import grow, teach
 from modify_fl.training.runtime import resolve
 
 SOURCES = {
@@ -101,6 +108,7 @@ PHOTOS = "content/"
 SPLIT_PARTS = ("train", "held-out")
 """Folders that ``split`` writes."""
 
+_TOLD_EVERY = 100
 _NOT_THE_PERSON = (re.compile(r"(neutral|smiling)"), re.compile(r"(full)?_\d$"))
 _STORED = {64: 128, 128: 128, 256: 256}
 _LICENCE = "Apache-2.0, as the package; name the sources below"
@@ -276,6 +284,45 @@ def _credits(run: Path) -> tuple[Source, ...]:
     )
 
 
+# Growth -----------------------------------------------------------------------
+
+
+def grow_base(options: argparse.Namespace, console: Console) -> BaseCard:
+    """Write a base of twice the side, named after the folder ``--out``.
+
+    Raises:
+        ConfigError: The preset is not the old base with twice the side.
+        DataError: A source is missing.
+    """
+    old, wanted = read_card(options.origin.with_suffix(".json")), preset(options.preset)
+    start = load_base(old, old.network)
+    model, critic = grow(start, old.network, wanted.network, options.seed)
+    images, kept = base_images(options.data, wanted.network.resolution)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "held-out.txt").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    teacher = StyleModel.build(old.network, 0).encoder
+    teacher.load_state_dict(dict(start.states["encoder"]))
+
+    def report(step: int, error: float) -> None:
+        if not step % _TOLD_EVERY:
+            console.note(f"step {step} of {options.steps}, error {error:.3f}")
+
+    error = teach(
+        model.encoder, teacher, images, steps=options.steps, batch=options.batch, seed=options.seed,
+        compute=resolve(Runtime(device="cpu", threads=options.threads)), report=report,
+    )  # fmt: skip
+    console.note(f"E gives the old codes with an error of {error:.3f} of their variance")
+    states = {part: getattr(model, part).state_dict() for part in MODEL_PARTS}
+    seen = options.steps * options.batch
+    card = replace(
+        old, name=options.out.resolve().name, network=wanted.network, images_seen=seen, images_planned=seen,
+        steps=options.steps, seed=options.seed, init=f"{old.label}, grown", remapped=False,
+        sources=_credits(options.out), folder=options.out,
+    )  # fmt: skip
+    faces = face_codes(options.data, wanted.network, states)
+    return write_base(card, states | {"discriminator": critic.state_dict(), "faces": faces})
+
+
 # Training ---------------------------------------------------------------------
 
 
@@ -339,6 +386,15 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("--out", type=Path, required=True, help="folder of the base, such as modify_fl/base")
     out.add_argument("--name", default="", help="another name than the run's")
     out.add_argument("--licence", default=_LICENCE, help="of the weights")
+    grown = commands.add_parser("grow", help="write a base of twice the side")
+    grown.add_argument("origin", type=Path, help="exported base weights (.safetensors)")
+    grown.add_argument("data", type=Path, help="the same DATA")
+    grown.add_argument("--out", type=Path, required=True, help="folder of the new base; its name is that of the base")
+    grown.add_argument("--preset", default="quick-128")
+    grown.add_argument("--steps", type=int, default=3000, help="in which E is taught")
+    grown.add_argument("--batch", type=int, default=16)
+    grown.add_argument("--seed", type=int, default=1)
+    grown.add_argument("--threads", type=int, default=1)
     parts = commands.add_parser("split", help="write trained-on and held-out pictures as two folders")
     parts.add_argument("data", type=Path)
     parts.add_argument("--out", type=Path, required=True, help="gets train/ and held-out/")
@@ -355,6 +411,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "split":
             for source, (trained, kept) in split(options.data, options.out).items():
                 console.note(f"{source}: {trained} to train on, {kept} held out")
+            return 0
+        if options.command == "grow":
+            card = grow_base(options, console)
+            console.note(f"wrote {card.weights_file}")
             return 0
         card = export(options.run, options.data, options.out, name=options.name, licence=options.licence)
     except ModifyError as error:

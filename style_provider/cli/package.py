@@ -67,7 +67,7 @@ def package(
         typer.Option("--data-root", metavar="DIR", help="Folder of the named data set.", show_default="$MODIFY_DATA"),
     ] = None,
     preset_name: Annotated[
-        str, typer.Option("--preset", metavar="NAME", help="quick-64, good-128, gpu-256 or paper-1024.")
+        str, typer.Option("--preset", metavar="NAME", help="quick-64, quick-128, good-128, gpu-256 or paper-1024.")
     ] = "quick-64",
     key: Annotated[
         Path | None,

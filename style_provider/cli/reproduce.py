@@ -92,7 +92,7 @@ def reproduce(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where trainings and results go.")],
     preset_name: Annotated[
-        str, typer.Option("--preset", metavar="NAME", help="quick-64, good-128, gpu-256 or paper-1024.")
+        str, typer.Option("--preset", metavar="NAME", help="quick-64, quick-128, good-128, gpu-256 or paper-1024.")
     ] = "quick-64",
     budget: Annotated[str, typer.Option("--budget", metavar="LENGTH", help="Length of stage 1.")] = "10m",
     adapt_budget: Annotated[str, typer.Option("--adapt-budget", metavar="LENGTH", help="Length of stage 2.")] = "3m",

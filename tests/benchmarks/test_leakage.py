@@ -75,3 +75,13 @@ def test_page_has_the_figures_of_the_card_and_says_what_was_not_made(home: Path,
 
 def test_length_of_a_quarter() -> None:
     assert [leakage.quarter(length) for length in ("8kimg", "10m", "500steps")] == ["2kimg", "2.5m", "125steps"]
+
+
+def test_bundle_without_the_folder_of_its_run_gives_what_its_card_says(home: Path, tmp_path: Path) -> None:
+    alone = shutil.copy(home / "with.mdfy", tmp_path / "alone.mdfy")
+    key = home / "keys" / "studio.mdfykey"
+    (row,) = leakage.read(alone, [key], "given away")
+    known = next(leakage.read(home / "with.mdfy", [key], "given away"))
+    assert leakage.cells({**row, "kid": None}) == leakage.cells({**known, "kid": None})
+    assert leakage.course(row) == ["given away", "32 px, 256", "scratch", "10 to 99 + 10 to 99", "-", "0.0",
+                                   *leakage.course(known)[6:8], "-"]  # fmt: skip

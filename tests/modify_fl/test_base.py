@@ -202,9 +202,10 @@ def test_export_refuses_what_could_not_be_loaded(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.iterdir())
 
 
-def test_a_base_of_quick_64_may_ship() -> None:
+@pytest.mark.parametrize("name", ["quick-64", "quick-128"])
+def test_a_base_of_a_quick_preset_may_ship(name: str) -> None:
     """Two bytes a number stay below the bound with room for the header."""
-    numbers = sum(torch.Size(shape).numel() for shape in tensor_table(PRESETS["quick-64"].network).values())
+    numbers = sum(torch.Size(shape).numel() for shape in tensor_table(PRESETS[name].network).values())
     assert 2 * numbers < 0.9 * LARGEST
 
 

@@ -109,7 +109,7 @@ def test_settings_that_make_no_sense(make: object, what: str) -> None:
 
 
 def test_presets_of_the_table() -> None:
-    """M-31: sizes, cuts, batches and penalties of all four presets."""
+    """M-31: sizes, cuts, batches and penalties of every preset."""
     rows = {
         name: (
             p.network.n_styles,
@@ -121,6 +121,6 @@ def test_presets_of_the_table() -> None:
         for name, p in PRESETS.items()
     }
     assert rows == {
-        "quick-64": (10, 5, 128, 8, 0.1), "good-128": (12, 6, 128, 16, 0.2),
+        "quick-64": (10, 5, 128, 8, 0.1), "quick-128": (12, 6, 128, 8, 0.2), "good-128": (12, 6, 128, 16, 0.2),
         "gpu-256": (14, 7, 256, 32, 0.4), "paper-1024": (18, 9, 512, 4, 10.0),
     }  # fmt: skip

@@ -35,7 +35,8 @@ def test_every_resolution_builds(resolution: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("quick-64", 1.18), ("good-128", 1.49), ("gpu-256", 24.0), ("paper-1024", 29.0)]
+    ("name", "millions"),
+    [("quick-64", 1.18), ("quick-128", 1.19), ("good-128", 1.49), ("gpu-256", 24.0), ("paper-1024", 29.0)],
 )
 def test_size_of_the_presets(name: str, millions: float) -> None:
     # M-31

@@ -43,7 +43,7 @@ def test_every_resolution_builds(resolution: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "millions", "heads"),
-    [("quick-64", 2.73, 329), ("good-128", 2.79, 395), ("gpu-256", 4.79, 1380)],
+    [("quick-64", 2.73, 329), ("quick-128", 2.48, 395), ("good-128", 2.79, 395), ("gpu-256", 4.79, 1380)],
 )
 def test_size_of_the_presets(name: str, millions: float, heads: float) -> None:
     # M-31, heads in thousands

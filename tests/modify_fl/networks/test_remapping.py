@@ -70,7 +70,13 @@ def test_match_of_a_single_picture_is_that_picture() -> None:
 
 @pytest.mark.parametrize(
     ("name", "millions", "digit"),
-    [("quick-64", 0.15, 0.01), ("good-128", 0.17, 0.01), ("gpu-256", 0.99, 0.01), ("paper-1024", 4.5, 0.1)],
+    [
+        ("quick-64", 0.15, 0.01),
+        ("quick-128", 0.17, 0.01),
+        ("good-128", 0.17, 0.01),
+        ("gpu-256", 0.99, 0.01),
+        ("paper-1024", 4.5, 0.1),
+    ],
 )
 def test_size_of_the_presets(name: str, millions: float, digit: float) -> None:
     # M-31 prints two digits: equal to them when rounded.

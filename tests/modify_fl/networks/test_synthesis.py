@@ -44,7 +44,8 @@ def test_every_resolution_builds(resolution: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("quick-64", 1.06), ("good-128", 1.41), ("gpu-256", 20.8), ("paper-1024", 28.3)]
+    ("name", "millions"),
+    [("quick-64", 1.06), ("quick-128", 1.08), ("good-128", 1.41), ("gpu-256", 20.8), ("paper-1024", 28.3)],
 )
 def test_size_of_the_presets(name: str, millions: float) -> None:
     # M-31

@@ -164,7 +164,7 @@ def test_recipes_of_the_presets() -> None:
     """ADR 7: shorter, gentler, no reconstruct-only part, more of phase B; the paper's preset has none."""
     assert PRESETS["paper-1024"].from_base is None
     assert PRESETS["paper-1024"].for_start(given=True) == PRESETS["paper-1024"]
-    for name in ("quick-64", "good-128", "gpu-256"):
+    for name in ("quick-64", "quick-128", "good-128", "gpu-256"):
         scratch, base = PRESETS[name].encapsulation, PRESETS[name].from_base
         assert base is not None
         assert base.parts[0] == base.discriminator_start == base.identity_start == 0
