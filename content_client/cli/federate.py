@@ -28,7 +28,7 @@ from modify_fl.options import (
 from modify_fl.ready import bundle_path
 
 if TYPE_CHECKING:
-    from content_client.enrolment import Checked
+    from content_client.federation.enrolment import Checked
 
 __all__ = ["federate"]
 
@@ -79,7 +79,7 @@ def _enroll(
     console = _console("enroll", as_json, quiet, verbose, debug)
 
     def action() -> Mapping[str, object]:
-        from content_client.enrolment import enroll
+        from content_client.federation.enrolment import enroll
 
         if not name.isprintable() or not name.strip():
             raise ConfigError("a site needs a name of one line", fix="add --name NAME")
@@ -109,7 +109,7 @@ def _preview(
     console = _console("preview", as_json, quiet, verbose, debug)
 
     def action() -> Mapping[str, object]:
-        from content_client.enrolment import preview
+        from content_client.federation.enrolment import preview
 
         own = (identity, passphrase_file)
         checked = _checked(console, kit, bundle, photos, site, align=not no_align, own=own)
@@ -148,8 +148,8 @@ def _join(
     console = _console("join", as_json, quiet, verbose, debug)
 
     def action() -> Mapping[str, object]:
-        from content_client.enrolment import preview
-        from content_client.joining import join
+        from content_client.federation.enrolment import preview
+        from content_client.federation.joining import join
 
         own = (identity, passphrase_file)
         runtime = Runtime(device=device, threads=threads, precision=cast("Precision", precision))
@@ -164,7 +164,7 @@ def _checked(
     console: Console, kit: Path, bundle: Path, photos: Path | None, site: Path, *, align: bool,
     own: tuple[Path | None, Path | None], runtime: Runtime | None = None,
 ) -> "Checked":  # fmt: skip
-    from content_client.enrolment import check_site
+    from content_client.federation.enrolment import check_site
     from modify_fl.federated.site_folder import SiteFolder, SiteSettings
 
     source, runtime = photos or default_photos(), runtime or Runtime()
@@ -187,7 +187,7 @@ def _status(
     console = _console("status", as_json, quiet, verbose, debug)
 
     def action() -> Mapping[str, object]:
-        from content_client.site_status import show_status
+        from content_client.federation.status import show_status
         from modify_fl.federated.site_folder import SiteFolder
 
         return show_status(SiteFolder(site.resolve()), console)

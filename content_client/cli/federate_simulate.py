@@ -44,7 +44,7 @@ from modify_fl.passphrase import known_passphrase
 from modify_fl.ready import bundle_path, demo_advice
 
 if TYPE_CHECKING:
-    from content_client.simulated_sites import Ground
+    from content_client.federation.simulated_sites import Ground
     from modify_fl.artifacts import LoadedStyle
 
 __all__ = ["simulate"]
@@ -156,7 +156,7 @@ def simulate(
 
         set_environment()  # before anything imports Flower (F-4)
         from content_client.adaptation import open_style
-        from content_client.simulation import Simulation, run_simulation
+        from content_client.federation.simulation import Simulation, run_simulation
         from modify_fl.federated.ray_backend import require_ray
 
         if ray:
@@ -182,7 +182,7 @@ def _grounds(
     align: bool, spread: tuple[float, int],
 ) -> "list[Ground]":  # fmt: skip
     from content_client.adaptation import read_photos
-    from content_client.simulated_sites import deal_grounds, read_grounds
+    from content_client.federation.simulated_sites import deal_grounds, read_grounds
 
     if folders:
         return read_grounds(style, folders, console, align=align)

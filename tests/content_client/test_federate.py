@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from sitekit import REASON, Party, join_words, make_coordinator, make_site, plan
 
-from content_client.federated_site import admit, asked_rounds
-from content_client.joining import _end_where_refused, _explain, _Watch
+from content_client.federation.joining import _end_where_refused, _explain, _Watch
+from content_client.federation.site import admit, asked_rounds
 from modify_fl.errors import FederationPolicyError, FederationSetupError, PrivacyBudgetError
 from modify_fl.federated.holder import held
 from modify_fl.federated.journal import Entry, append
@@ -196,7 +196,7 @@ def test_status_tells_what_was_answered_and_refused(anna: Party) -> None:
 def test_a_join_ends_where_going_on_is_of_no_use(
     event: str, facts: dict[str, str], error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("content_client.joining._AGAIN", 0.0)
+    monkeypatch.setattr("content_client.federation.joining._AGAIN", 0.0)
     with pytest.raises(error):
         _end_where_refused((Entry(time="", event=event, facts=facts),))
     _end_where_refused((Entry(time="", event="failed", facts={"word": "train_failed"}),))

@@ -13,8 +13,8 @@ from flowerkit import Node, hostile_fab, running_node, unpacked
 from sitekit import Party, join_words, make_coordinator, make_site, plan
 from vaultkit import ledger_file
 
-from content_client.joining import write_shim
-from content_client.launcher import word_of
+from content_client.federation.joining import write_shim
+from content_client.federation.launcher import word_of
 from modify_fl.errors import DataError, FederationPolicyError, PrivacyBudgetError
 from modify_fl.federated.fab import fab_bytes
 from modify_fl.federated.journal import read_journal

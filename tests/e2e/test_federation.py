@@ -308,7 +308,7 @@ def _sums(world: World) -> tuple[Any, list[Any], float]:
     """What the round added to the model, what each site adds when it is asked in clear, and what rounding explains."""
     import torch
 
-    from content_client.federated_site import open_site
+    from content_client.federation.site import open_site
     from modify_fl.federated.records import Schema, instruction_content, make_record, read_reply
     from modify_fl.federated.rounds import finished_rounds
     from modify_fl.federated.secagg import quantisation_step

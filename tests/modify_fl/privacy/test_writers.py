@@ -17,7 +17,7 @@ _MODES = set("wax+")
 # Every module of the client's side that writes, and why what it writes is no release of photos.
 WRITERS = {
     "content_client/adaptation.py": "pictures and local-only adapters, where the user says",
-    "content_client/enrolment.py": "the site's own folder: the coordinator's kit, copied",
+    "content_client/federation/enrolment.py": "the site's own folder: the coordinator's kit, copied",
     "content_client/exporting.py": "a style; weights of photos only with a reason (P-39)",
     "content_client/overview.py": "the contact sheet beside the pictures",
     "content_client/painting.py": "stylized pictures, where the user says: not covered by any claim (P-1)",

@@ -105,7 +105,7 @@ def _scrubbed(site: SiteFolder) -> Callable[["Message", "Context"], "Message"]:
 
     def answer(message: "Message", context: "Context") -> "Message":
         try:
-            from content_client.federated_site import open_site  # noqa: PLC0415 - brings in torch
+            from content_client.federation.site import open_site  # noqa: PLC0415 - brings in torch
             from modify_fl.federated.client_app import make_client_app  # noqa: PLC0415
 
             app = make_client_app(lambda _: open_site(site), lambda error: _complain(site, error))

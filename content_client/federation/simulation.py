@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from content_client.identity import adapter_identity
-from content_client.private.request import PrivateRequest, plan_of, settings_for, tell_plan, unit_groups
-from content_client.simulated_sites import (
+from content_client.federation.simulated_sites import (
     REASON,
     Ground,
     open_sites,
@@ -21,6 +19,8 @@ from content_client.simulated_sites import (
     require_different,
     source_of,
 )
+from content_client.identity import adapter_identity
+from content_client.private.request import PrivateRequest, plan_of, settings_for, tell_plan, unit_groups
 from modify_fl.artifacts import LoadedStyle
 from modify_fl.config import Runtime, StylizationConfig
 from modify_fl.console import Console, ItemsFailedError

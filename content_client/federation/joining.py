@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from content_client.enrolment import Checked
+from content_client.federation.enrolment import Checked
 from modify_fl.console import Console
 from modify_fl.errors import FederationPolicyError, FederationSetupError, PrivacyBudgetError
 from modify_fl.federated.certificates import CA
@@ -86,7 +86,7 @@ def write_shim(site: SiteFolder) -> None:
         site.programs,
         {
             "flower-superexec": python_words(_FLOWER, "superexec"),
-            "flwr-clientapp": python_words("content_client.launcher", str(site.path)),
+            "flwr-clientapp": python_words("content_client.federation.launcher", str(site.path)),
         },
     )
     found = shutil.which("flwr-clientapp", path=str(site.programs))
