@@ -15,7 +15,7 @@ from protocol.encryption import Identity
 from protocol.errors import PolicyError, ProtocolError
 from protocol.manifest import Usage
 from protocol.trust import TrustStore
-from protocol.verify import inspect_bundle, verify_bundle
+from protocol.verify import read_terms, verify_bundle
 
 __all__ = ["accept_terms", "audit_file", "verify_file"]
 
@@ -121,18 +121,12 @@ def accept_terms(
         PolicyError: E_USAGE, the user did not agree.
         ProtocolError: Another rule is broken; nothing was recorded.
     """
-    # What is shown and what is recorded come from one reading of the file; if another
-    # file takes its place, the digest that is recorded is still that of these terms.
-    seen = inspect_bundle(path, identity=identity)
-    for finding in audit_bundle(path, trust=trust, now=now, identity=identity):
-        if finding.error is not None and finding.error.code != "E_USAGE":
-            raise finding.error
-    digest, usage = seen.payload_digest, seen.manifest.usage
-    if not usage.requires_acknowledgement:
+    terms = read_terms(path, trust=trust, now=now, identity=identity)
+    if not terms.usage.requires_acknowledgement:
         console.note("the provider asks for no agreement")
-    elif digest is not None and not trust.is_acknowledged(digest):
-        _agree(console, usage)
-        trust.acknowledge(digest)
+    elif not trust.is_acknowledged(terms.payload_digest):
+        _agree(console, terms.usage)
+        trust.acknowledge(terms.payload_digest)
 
 
 def _agree(console: Console, usage: Usage) -> None:

@@ -14,7 +14,8 @@ from typing import TypedDict
 
 from protocol.container import SIGNATURE, Member
 from protocol.encryption import Identity
-from protocol.manifest import Manifest
+from protocol.errors import PolicyError
+from protocol.manifest import Manifest, Usage
 from protocol.policy import fingerprint_of
 from protocol.rules import DEFAULT_SIZE_LIMIT, RULES, Case
 from protocol.statement import Resource
@@ -27,11 +28,13 @@ __all__ = [
     "DEFAULT_SIZE_LIMIT",
     "Inspection",
     "Step",
+    "Terms",
     "Verification",
     "VerifiedBundle",
     "check_base",
     "inspect_bundle",
     "open_bundle",
+    "read_terms",
     "verify_bundle",
 ]
 
@@ -113,6 +116,50 @@ def _verified(case: Case) -> _Facts:
         steps=passed,
         warnings=case.trust.warnings(case.now),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What the provider of a bundle allows, as signed, before or after the user agreed to it."""
+
+    usage: Usage
+    payload_digest: str
+    """The bundle that these terms belong to; an agreement is recorded for it alone."""
+
+
+def read_terms(
+    path: Path,
+    *,
+    trust: TrustStore,
+    now: datetime,
+    identity: Identity | None = None,
+    size_limit: int = DEFAULT_SIZE_LIMIT,
+) -> Terms:
+    """Verify a bundle as ``verify_bundle`` does, but for the rule that its terms were agreed to.
+
+    Terms and digest come from one reading of the file, so what is shown is what
+    the agreement is recorded for, whatever takes the file's name meanwhile.
+
+    Args:
+        path: As for ``verify_bundle``, and so are the others.
+        trust: The keys that are accepted.
+        now: The time to check validity against, with time zone.
+        identity: The user's own age identity.
+        size_limit: Most bytes to accept.
+
+    Raises:
+        ProtocolError: another rule was broken; ``code`` says which, ``step`` where.
+        ValueError: ``now`` has no time zone.
+    """
+    case = Case(path=path, trust=trust, now=now, identity=identity, size_limit=size_limit)
+    with case.stack:
+        for rule in RULES:
+            try:
+                rule.run(case)
+            except PolicyError as error:
+                if error.code != "E_USAGE":
+                    raise
+    return Terms(usage=case.manifest.usage, payload_digest=case.record.payload_digest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from programs import client
 
+from protocol import rules
 from protocol.encryption import generate_identity
 from protocol.identity import save_identity
 from protocol.manifest import Usage
@@ -96,6 +98,25 @@ def test_terms_are_not_accepted_for_a_bundle_that_is_wrong(desk: Path, publish: 
     digest = publish(desk / "terms.mdfy", Usage(audience=("age1x",), requires_acknowledgement=True))
     refused = client("verify", "terms.mdfy", "--accept-terms", cwd=desk)
     assert (refused.code, "not addressed to you" in refused.err) == (6, True)
+    assert not accepted(digest)
+
+
+def test_terms_are_shown_from_the_reading_that_was_verified(
+    desk: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A file with other terms and the genuine signature stands under the name when it is opened first.
+    digest = publish(desk / "terms.mdfy", TERMS)
+    forged, real, opened = desk / "forged.mdfy", rules.open_regular, list[Path]()
+    forged.write_bytes((desk / "terms.mdfy").read_bytes().replace(b"impersonation", b"nothing at al"))
+
+    def serve(path: Path) -> BinaryIO:
+        opened.append(path)
+        return real(forged if len(opened) == 1 else path)
+
+    monkeypatch.setattr(rules, "open_regular", serve)
+    refused = client("verify", "terms.mdfy", "--accept-terms", "--json", cwd=desk)
+    assert refused.json["error"]["code"] == "E_DIGEST"
+    assert "prohibited" not in refused.err
     assert not accepted(digest)
 
 

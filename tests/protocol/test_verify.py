@@ -12,11 +12,11 @@ import pytest
 from bundlekit import ENCODER, MEMBERS, NOW, OTHER, STUDIO, open_trusted, refusal, style_manifest, write_style
 
 from protocol.container import SIGNATURE
-from protocol.errors import PolicyError, VerificationError
+from protocol.errors import PolicyError, ProtocolError, VerificationError
 from protocol.manifest import Usage
 from protocol.rules import RULES
 from protocol.trust import TrustStore
-from protocol.verify import Verification, open_bundle, verify_bundle
+from protocol.verify import Verification, open_bundle, read_terms, verify_bundle
 
 
 def test_verified_bundle(style_path: Path) -> None:
@@ -84,6 +84,28 @@ def test_terms_are_agreed_to_for_one_bundle(tmp_path: Path) -> None:
     seen = verify_bundle(first, trust=trust, now=NOW)
     assert "agreed to" in [step.result for step in seen.steps]
     assert f"content-client verify '{second}' --accept-terms" in refusal(second, trust=trust).fix
+
+
+def test_terms_are_read_from_what_is_verified(tmp_path: Path) -> None:
+    usage = Usage(allowed=("art",), requires_acknowledgement=True)
+    path, trust = tmp_path / "style.mdfy", TrustStore.of(STUDIO)
+    digest = write_style(path, manifest=replace(style_manifest(), usage=usage))
+    for _ in range(2):  # before the agreement and after it
+        terms = read_terms(path, trust=trust, now=NOW)
+        assert (terms.usage, terms.payload_digest) == (usage, digest)
+        trust.acknowledge(digest)
+
+
+def test_terms_of_a_bundle_that_breaks_another_rule_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "style.mdfy"
+    usage = Usage(audience=("age1x",), requires_acknowledgement=True)
+    write_style(path, manifest=replace(style_manifest(), usage=usage))
+    with pytest.raises(PolicyError) as caught:
+        read_terms(path, trust=TrustStore.of(STUDIO), now=NOW)
+    assert (caught.value.code, caught.value.step) == ("E_AUDIENCE", 10)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ProtocolError, match="ends early"):
+        read_terms(path, trust=TrustStore.of(STUDIO), now=NOW)
 
 
 def test_use_is_recorded_and_verification_is_not(tmp_path: Path) -> None:
