@@ -189,7 +189,7 @@ class Console:
         """Print an error in three parts and return its exit code (U-43, U-44)."""
         self._progress.end()
         if self.verbosity.debug:
-            traceback.print_exception(error, file=sys.stderr)
+            write_line(sys.stderr, "".join(traceback.format_exception(error)).rstrip("\n"))
         fix = self._resume(error) if error.exit_code == 130 else _commands_apart(error.fix)
         why = error.why or _expectation(error) or _sentence(type(error))
         for label, text in (("error: ", error.what), ("why:   ", why), ("fix:   ", fix)):

@@ -6,6 +6,7 @@ without control characters (U-47).
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +21,16 @@ __all__ = ["MetricsLog", "ProgressLine", "duration", "write_line"]
 _PLAIN_SECONDS = 10.0
 _LINE_SECONDS = 0.2
 _STEADY = 0.02
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # C0, DEL and C1, but for tab and newline
 
 
 def write_line(stream: TextIO, text: str) -> None:
-    """Write a line at once; what the stream's encoding cannot hold is replaced (U-47)."""
+    """Write a line at once; what the stream's encoding cannot hold is replaced (U-47).
+
+    Control characters are spelt out: text from a file, or its name, moves no cursor and sets no title.
+    """
     encoding = stream.encoding or "utf-8"
+    text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
     stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
     stream.flush()
 

@@ -352,7 +352,7 @@ class Manifest:
                 raise problem("E_VERSION", member=MANIFEST, expected=FORMAT_VERSION, got=major)
             critical = value.get("critical")
             if isinstance(critical, list) and critical:
-                raise problem("E_VERSION", member=MANIFEST, got=str(critical[0])[:40])
+                raise problem("E_VERSION", member=MANIFEST, got=ascii(critical[0])[:40])
         return decode(cls, value, member=MANIFEST)
 
     def to_bytes(self) -> bytes:

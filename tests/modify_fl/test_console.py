@@ -184,6 +184,20 @@ def test_text_that_the_terminal_cannot_show_is_replaced(monkeypatch: pytest.Monk
     assert raw.getvalue() == b"M?ller\n"
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_text_of_a_file_sends_no_control_characters(debug: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    console = _console(debug=debug)
+    console.say("a\tb\x1b]0;pwned\x07")
+    console.warn("\x9b2J\x7f")
+    console.fail(ConfigError("bad\r", fix="one\ntwo"))
+    captured = capsys.readouterr()
+    assert captured.out == "a\tb\\x1b]0;pwned\\x07\n"
+    assert captured.err.startswith("content-client: warning: \\x9b2J\\x7f\n")
+    assert "error: bad\\r\n" in captured.err
+    assert captured.err.endswith("fix:   one\n                       two\n")
+    assert (captured.out + captured.err).replace("\n", "").replace("\t", "").isprintable()
+
+
 def _program() -> typer.Typer:
     app = new_program("Plays a program.")
 

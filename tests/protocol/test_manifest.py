@@ -87,6 +87,14 @@ def test_newer_format_is_said_to_be_newer(change: dict[str, Json]) -> None:
         Manifest.from_bytes(json.dumps(value).encode())
 
 
+def test_unknown_feature_is_named_without_its_control_characters() -> None:
+    # The name was not held against the schema, and an error is shown before any signature was asked for.
+    value = {**json.loads(style_manifest().to_bytes()), "critical": ["\x1b]0;pwned\x07"]}
+    with pytest.raises(UnsupportedVersionError) as caught:
+        Manifest.from_bytes(json.dumps(value).encode())
+    assert caught.value.what.endswith(r": '\x1b]0;pwned\x07'")
+
+
 @pytest.mark.parametrize(
     "change", [{"format_version": "x"}, {"format": "zip"}, {"critical": "x"}, {"extra": 1}, {"kind": "other"}]
 )
