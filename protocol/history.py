@@ -3,8 +3,8 @@
 Rules kept here: of each bundle id the newest release is remembered (B-42); a list
 of revocations replaces the one before only if its number is higher and it holds
 all of it; a key that revoked itself stays revoked (B-40). Nothing of this is tied
-to a pin: it is kept when a provider is removed, so that removing and pinning
-again takes nothing back.
+to a pin: it is kept when a provider is removed, with the provider's keys, so that
+removing and pinning again, by whichever of these keys, takes nothing back.
 """
 
 from collections.abc import Sequence
@@ -48,6 +48,8 @@ class History:
     """Payload digests of the bundles whose terms the user accepted."""
     revocations: tuple[Revocation, ...] = ()
     """Of each provider the newest list, and every key that revoked itself."""
+    keys: tuple[ProviderKey, ...] = ()
+    """Of whom something is remembered, who signed it among them; they show which keys are of one line."""
 
     def last_seen(self, provider_id: str, bundle_id: str) -> Seen | None:
         """Return the newest release of a bundle that was used, if there is one."""
@@ -62,23 +64,48 @@ class History:
         """Remember that the user accepted the terms of a bundle."""
         return replace(self, acknowledged=(*self.acknowledged, digest))
 
-    def in_force(self, keys: Sequence[ProviderKey]) -> tuple[Revocation, ...]:
-        """Return what binds a provider with these keys.
+    def with_keys(self, keys: Sequence[ProviderKey]) -> "History":
+        """Remember the keys of a provider."""
+        known = {key.envelope for key in self.keys}  # records that are equal may differ in who endorsed them
+        return replace(self, keys=(*self.keys, *(key for key in keys if key.envelope not in known)))
 
-        That is what one of them has signed, and what was signed by a key from
-        before the first of them. A key of another branch, after a dispute was
-        settled (B-38), does not speak for the provider.
+    def in_force(self, keys: Sequence[ProviderKey]) -> tuple[Revocation, ...]:
+        """Return what binds a provider with these keys: what a key of their line has signed.
+
+        The word of a key against itself holds whatever provider it names.
 
         Args:
             keys: The keys of one provider, by serial, at least one.
         """
-        own, first = {key.fingerprint for key in keys}, keys[0]
+        line = self._line(keys)
         return tuple(
             revocation
             for revocation in self.revocations
-            if revocation.provider_id == first.provider_id
-            and (revocation.signer.fingerprint in own or revocation.signer.serial < first.serial)
+            if revocation.signer.fingerprint in line
+            and (revocation.provider_id == keys[0].provider_id or revocation.number == 0)
         )
+
+    def _line(self, keys: Sequence[ProviderKey]) -> set[str]:
+        """Return the fingerprints of all keys whose word binds a provider with these keys.
+
+        These are its own, those that lead to the first of them, and those to
+        which the newest leads. One key leads to another by having signed its
+        record: all else in a record, the provider id from serial 2 on included,
+        is a claim of the record's own key. A key of another branch, after a
+        dispute was settled (B-38), does not speak for the provider.
+        """
+        known = [key for key in (*self.keys, *keys) if key.provider_id == keys[0].provider_id]
+        public = {key.fingerprint: key.public_key for key in known}
+        steps = [
+            (key.previous, key.fingerprint)
+            for key in known
+            if key.previous in public and key.is_endorsed_by(public[key.previous])
+        ]
+        before, after = {keys[0].fingerprint}, {keys[-1].fingerprint}
+        for _ in steps:  # no line has more
+            before |= {old for old, new in steps if new in before}
+            after |= {new for old, new in steps if old in after}
+        return before | after | {key.fingerprint for key in keys}
 
     def revoked_keys(self, keys: Sequence[ProviderKey]) -> dict[str, str]:
         """Return fingerprint and reason of each key that is revoked for a provider with ``keys``."""
@@ -86,7 +113,7 @@ class History:
 
     def self_revoked(self, key: ProviderKey) -> str | None:
         """Return why ``key`` revoked itself, if it did."""
-        own = (revocation for revocation in self.in_force([key]) if revocation.number == 0)
+        own = (revocation for revocation in self.revocations if revocation.number == 0)
         return next((item.keys[key.fingerprint] for item in own if key.fingerprint in item.keys), None)
 
     def check_release(self, keys: Sequence[ProviderKey], bundle: BundleInfo, digest: str) -> None:
@@ -134,7 +161,7 @@ class History:
         """
         if revocation.number == 0:
             known = self.self_revoked(revocation.signer) is not None
-            return self if known else replace(self, revocations=(*self.revocations, revocation))
+            return self if known else replace(self, revocations=(*self.revocations, revocation)).with_keys(keys)
         lists = tuple(earlier for earlier in self.in_force(keys) if earlier.number)
         if revocation in lists:
             return self
@@ -142,7 +169,7 @@ class History:
         for earlier in lists:
             _check_newer(revocation, earlier)
         kept = tuple(old for old in self.revocations if old not in lists)
-        return replace(self, revocations=(*kept, revocation))
+        return replace(self, revocations=(*kept, revocation)).with_keys(keys)
 
 
 def _place(seen: Seen) -> tuple[str, str]:
@@ -180,22 +207,15 @@ def _check_newer(revocation: Revocation, earlier: Revocation) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """One revocation of ``state.json``, with the key that it was accepted from."""
-
-    document: Annotated[str, Bound(longest=MAX_REVOCATION)]
-    """Of the ``.mdfyrev`` file; its signature is checked whenever it is read."""
-    signer: Annotated[str, Bound(longest=16384)]
-    """Of the ``.mdfykey`` file: the pin may be gone, and the revocation still has to be read."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class _StateFile:
-    """Contents of ``state.json``."""
+    """Contents of ``state.json``; documents are stored as they came, and their signatures checked on every read."""
 
     seen: tuple[Seen, ...]
     acknowledged: tuple[Hex64, ...]
-    revocations: tuple[_Entry, ...]
+    revocations: tuple[Annotated[str, Bound(longest=MAX_REVOCATION)], ...]
+    """``.mdfyrev`` documents."""
+    keys: tuple[Annotated[str, Bound(longest=16384)], ...]
+    """``.mdfykey`` documents: the pin may be gone, and the revocations still have to be read."""
     format: Literal["mdfy-state/1"] = "mdfy-state/1"
 
 
@@ -208,14 +228,11 @@ def parse_history(data: bytes) -> History:
     file = decode(_StateFile, parse_json(data, limit=MAX_STATE, member=_NAME), member=_NAME)
     if len(set(map(_place, file.seen))) != len(file.seen):
         raise problem("E_MANIFEST", member=_NAME, detail="itself: one bundle stands there twice")
-    return History(
-        seen=file.seen, acknowledged=file.acknowledged, revocations=tuple(map(_parse_entry, file.revocations))
+    keys = tuple(
+        ProviderKey.from_json(parse_json(text.encode("utf-8"), member=_NAME), source=_NAME) for text in file.keys
     )
-
-
-def _parse_entry(entry: _Entry) -> Revocation:
-    signer = ProviderKey.from_json(parse_json(entry.signer.encode("utf-8"), member=_NAME), source=_NAME)
-    return SignedRevocation.from_text(entry.document, source=_NAME).open([signer])
+    revocations = (SignedRevocation.from_text(text, source=_NAME).open(keys) for text in file.revocations)
+    return History(seen=file.seen, acknowledged=file.acknowledged, revocations=tuple(revocations), keys=keys)
 
 
 def dump_history(history: History) -> bytes:
@@ -225,14 +242,12 @@ def dump_history(history: History) -> bytes:
         KeyFileError: E_KEYFILE, they could not be read back: a value is no digest,
             or there is too much of them.
     """
-    entries = tuple(
-        _Entry(
-            document=revocation.signed.to_text(),
-            signer=dump_json(revocation.signer.envelope.to_json()).decode("utf-8"),
-        )
-        for revocation in history.revocations
+    file = _StateFile(
+        seen=history.seen,
+        acknowledged=history.acknowledged,
+        revocations=tuple(revocation.signed.to_text() for revocation in history.revocations),
+        keys=tuple(dump_json(key.envelope.to_json()).decode("utf-8") for key in history.keys),
     )
-    file = _StateFile(seen=history.seen, acknowledged=history.acknowledged, revocations=entries)
     try:
         data = dump_json(encode(file), limit=MAX_STATE)
         parse_history(data)  # what could not be read back would lock the store

@@ -126,11 +126,17 @@ class ProviderKey(KeyRecord):
         why = self._breaks_chain(previous)
         if why:
             raise problem("E_KEY_CHAIN", why=why, expected=previous.fingerprint, got=self.previous or None)
-        try:
-            self.envelope.verify(previous.public_key, index=0)
-        except VerificationError as error:
+        if not self.is_endorsed_by(previous.public_key):
             why = "the key before it did not sign it"
-            raise problem("E_KEY_CHAIN", why=why, expected=previous.fingerprint) from error
+            raise problem("E_KEY_CHAIN", why=why, expected=previous.fingerprint)
+
+    def is_endorsed_by(self, key: PublicKey) -> bool:
+        """Tell whether ``key`` signed this record; whether it may follow that key, ``check_endorsement`` tells."""
+        try:
+            self.envelope.verify(key, index=0)
+        except VerificationError:
+            return False
+        return True
 
     def _breaks_chain(self, previous: "ProviderKey") -> str:
         """Return why this record cannot follow ``previous``; empty if it can."""

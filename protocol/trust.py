@@ -185,26 +185,26 @@ class TrustStore:
                 E_PROVIDER_MISMATCH, another provider has this label or key;
                 E_KEY_CHAIN, other keys of the provider are pinned;
                 E_KEY_FORK, the provider is in dispute.
-            PolicyError: E_KEY_REVOKED, the key has revoked itself.
+            PolicyError: E_KEY_REVOKED, the key is revoked, by itself or by another one.
         """
         with self._records.lock():
             providers, history = self._records.providers(), self._records.history()
-            reason = history.self_revoked(key)
-            if reason is not None:
-                raise problem(
-                    "E_KEY_REVOKED",
-                    why=f"the key has revoked itself: {reason}",
-                    fix="ask the provider by another channel for its present key",
-                    got=key.fingerprint,
-                )
             before = next((old for old in providers if old.provider_id == key.provider_id), None)
             added = Provider(
                 label=label or key.name,
                 roles=key.roles if roles is None else tuple(roles),
                 keys=rotation.keys_with(before, key),
             )
+            pin = _pin(added, history, key.fingerprint)
+            if pin.revoked is not None:
+                raise problem(
+                    "E_KEY_REVOKED",
+                    why=f"the provider says: {pin.revoked}",
+                    fix="ask the provider by another channel for its present key",
+                    got=key.fingerprint,
+                )
             self._put_provider(added, providers)
-            return _pin(added, history, key.fingerprint)
+            return pin
 
     def remove(self, name: str) -> Provider:
         """Forget a provider; what was seen of it, and what it revoked, is kept.
@@ -221,6 +221,7 @@ class TrustStore:
         with self._records.lock():
             providers = self._records.providers()
             removed = _named(providers, name)
+            self._records.put_history(self._records.history().with_keys(removed.keys))
             self._records.put_providers(tuple(old for old in providers if old is not removed))
             return removed
 

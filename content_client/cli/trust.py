@@ -98,8 +98,6 @@ def _ask(console: Console, key: ProviderKey, file: Path) -> None:
 
 def _warn_of_key(console: Console, pin: PinnedKey) -> None:
     """Say at once what would be found out with the first bundle only."""
-    if pin.revoked is not None:
-        console.warn(f"{pin.label} has revoked this key ({pin.revoked}): nothing that it signed is accepted")
     if pin.retired_from:
         console.warn(f"{pin.label} signs with another key since {pin.retired_from:%Y-%m-%d}")
 

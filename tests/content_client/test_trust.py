@@ -269,18 +269,21 @@ def test_show_names_releases_and_self_revocation(atelier: Atelier, tmp_path: Pat
     assert seen == {"bundle_id": BUNDLE, "sequence": 3, "payload_sha256": "b" * 64}
 
 
-def test_add_takes_any_serial_and_warns_of_a_key_that_is_of_no_use(atelier: Atelier, tmp_path: Path) -> None:
+def test_add_takes_any_serial_and_refuses_a_revoked_key(atelier: Atelier, tmp_path: Path) -> None:
     second = atelier.rotate("2.mdfykey")
     wanted = atelier.keys[1].fingerprint
     assert client("trust", "add", second, "--fingerprint", wanted, cwd=tmp_path).code == 5  # an update, in truth
     client("trust", "update", second, cwd=tmp_path)
-    client("trust", "update", atelier.revoke("1.mdfyrev", 1, by=1, keys={wanted: "lost"}), cwd=tmp_path)
     old = client("trust", "add", "1.mdfykey", "--fingerprint", atelier.keys[0].fingerprint, "--json", cwd=tmp_path)
     assert ["signs with another key since" in warning for warning in old.json["warnings"]] == [True]
     client("trust", "remove", "Atelier", cwd=tmp_path)
     added = client("trust", "add", second, "--fingerprint", wanted, "--label", "nord", "--json", cwd=tmp_path)
     assert (added.code, added.json["result"]["serial"], added.json["result"]["label"]) == (0, 2, "nord")
-    assert ["has revoked this key (lost)" in warning for warning in added.json["warnings"]] == [True]
+    client("trust", "update", atelier.revoke("1.mdfyrev", 1, by=1, keys={wanted: "lost"}), cwd=tmp_path)
+    client("trust", "remove", "nord", cwd=tmp_path)
+    refused = client("trust", "add", second, "--fingerprint", wanted, "--json", cwd=tmp_path)
+    assert (refused.code, refused.json["error"]["code"]) == (6, "E_KEY_REVOKED")
+    assert "lost" in refused.json["error"]["why"]
 
 
 def test_warnings_of_the_store_are_shown(atelier: Atelier, tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from bundlekit import OTHER, OTHER_KEY, STUDIO, STUDIO_KEY
 from trustkit import (
     BUNDLE,
     DIGEST,
+    FORGED,
     OTHER_DIGEST,
     SECOND,
     SECOND_KEY,
     STOLEN,
     THIEF_KEY,
     THIRD,
+    THIRD_KEY,
     digest,
     given_up,
     listing,
@@ -31,6 +33,7 @@ FULL = History(
         given_up(STUDIO_KEY, STUDIO),
         given_up(OTHER_KEY, OTHER),
     ),
+    keys=(STUDIO, SECOND, OTHER),
 )
 
 
@@ -46,7 +49,7 @@ def test_long_lists_fit() -> None:
     long = {digest(number): "w" * 200 for number in range(650)}
     lists = [listing(number, bundles=long) for number in range(1, 6)]
     assert len(lists[0].signed.to_text()) > 180 << 10
-    data = dump_history(History(revocations=tuple(lists)))
+    data = dump_history(History(revocations=tuple(lists), keys=(STUDIO,)))
     assert len(data) > 1 << 20
     assert parse_history(data).revocations == tuple(lists)
 
@@ -71,16 +74,31 @@ def test_newest_release_is_found_by_provider_and_bundle() -> None:
     ("keys", "numbers"),
     [
         ((STUDIO, SECOND), [3, 0]),
-        ((STUDIO,), [0]),  # the list is of a key that is not there (yet)
-        ((SECOND,), [3, 0]),  # the first key may well be the one before
+        ((STUDIO,), [3, 0]),  # the list is of a key that it has endorsed
+        ((SECOND,), [3, 0]),
         ((THIRD,), [3, 0]),
         ((STUDIO, STOLEN), [0]),
+        ((STOLEN,), [0]),
+        ((FORGED,), []),  # says that it follows the first key, which did not sign it
         ((OTHER,), [0]),
     ],
-    ids=["both", "first", "second", "third", "other branch", "other provider"],
+    ids=["both", "first", "second", "third", "other branch", "other branch alone", "forged", "other provider"],
 )
 def test_revocations_bind_by_who_signed_them(keys: tuple[object, ...], numbers: list[int]) -> None:
     assert [item.number for item in FULL.in_force(keys)] == numbers  # type: ignore[arg-type]
+
+
+def test_line_leads_over_keys_that_nobody_holds_any_more() -> None:
+    listed = listing(1, THIRD_KEY, THIRD, keys={STUDIO.fingerprint: "stolen"})
+    history = History().heed(listed, [STUDIO, SECOND, THIRD])
+    assert history.revoked_keys([STUDIO]) == {STUDIO.fingerprint: "stolen"}
+    assert History().heed(listed, [THIRD]).revoked_keys([STUDIO]) == {}  # nothing shows that the two belong together
+
+
+def test_keys_are_told_apart_by_who_endorsed_them() -> None:
+    history = History().with_keys([FORGED]).with_keys([STOLEN])  # the records are equal
+    assert history.with_keys([FORGED, STOLEN]) == history
+    assert [key.envelope for key in history.keys] == [FORGED.envelope, STOLEN.envelope]
 
 
 def test_key_that_revoked_itself() -> None:

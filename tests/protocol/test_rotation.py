@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from bundlekit import CLIENT, CREATED, EXPIRES, NOW, OTHER, OTHER_KEY, STUDIO, STUDIO_KEY
+from bundlekit import CLIENT, CREATED, EXPIRES, NOW, OTHER, OTHER_KEY, STUDIO, STUDIO_KEY, provider_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trustkit import (
@@ -340,6 +340,40 @@ def test_removing_and_pinning_takes_no_revocation_back(store: TrustStore) -> Non
         with pytest.raises(RollbackError):
             store.check_release(pin(store, key), release(1), OTHER_DIGEST)
         store.remove("again")
+
+
+def test_pinning_the_key_before_takes_no_revocation_back(store: TrustStore) -> None:
+    accept(store, SECOND, listing(1, SECOND_KEY, SECOND, bundles={DIGEST: "wrong"}, min_sequence={release().id: 5}))
+    store.remove("nord")
+    store.add(STUDIO)
+    with pytest.raises(PolicyError, match="wrong"):
+        store.check_release(pin(store, STUDIO), release(9), DIGEST)
+    with pytest.raises(RollbackError):
+        store.check_release(pin(store, STUDIO), release(4), OTHER_DIGEST)
+
+
+def test_stolen_key_is_not_pinned_again(store: TrustStore) -> None:
+    accept(store, SECOND, THIRD, listing(1, THIRD_KEY, THIRD, keys={STUDIO.fingerprint: "stolen"}))
+    store.remove("nord")
+    renewed = provider_key(STUDIO_KEY, roles=("style",), expires=EXPIRES + timedelta(days=365))
+    for key in (STUDIO, renewed):  # the thief can make as many records of it as he likes
+        with pytest.raises(PolicyError) as caught:
+            store.add(key)
+        assert (caught.value.code, caught.value.why) == ("E_KEY_REVOKED", "the provider says: stolen")
+    assert store.list() == ()
+    store.add(THIRD)
+
+
+def test_key_that_revoked_itself_is_refused_under_another_identity(store: TrustStore) -> None:
+    accept(store, SECOND, given_up(SECOND_KEY, SECOND))
+    other = rotate_provider_key(OTHER_KEY, OTHER, SECOND_KEY, not_before=TURN, expires=EXPIRES)
+    store.add(OTHER, label="other")
+    assert refusal(store, other) == "E_KEY_REVOKED"
+    store.remove("other")
+    store.remove("nord")
+    with pytest.raises(PolicyError) as caught:
+        store.add(other)
+    assert caught.value.code == "E_KEY_REVOKED"
 
 
 def test_list_of_the_other_branch_does_not_bind(store: TrustStore) -> None:

@@ -120,9 +120,10 @@ def test_damaged_pins_refuse_everything(folder: Path, name: str) -> None:
     assert path.read_bytes() == before  # nothing is lost by writing over it
 
 
-def revocation(text: str, **changes: Any) -> str:
-    found = json.loads(text)["revocations"]
-    return edited(text, revocations=[{**found[0], **changes}, *found[1:]])
+def flipped_first(text: str, name: str) -> str:
+    """Change the first of the signed documents."""
+    found = json.loads(text)[name]
+    return edited(text, **{name: [flipped(found[0]), *found[1:]]})
 
 
 STATE_DAMAGE: dict[str, Callable[[str], str]] = {
@@ -132,8 +133,9 @@ STATE_DAMAGE: dict[str, Callable[[str], str]] = {
     "other format": lambda text: edited(text, format="mdfy-state/2"),
     "seen twice": lambda text: edited(text, seen=json.loads(text)["seen"] * 2),
     "no digest": lambda text: edited(text, acknowledged=["all"]),
-    "forged list": lambda text: revocation(text, document=flipped(json.loads(text)["revocations"][0]["document"])),
-    "list of somebody else": lambda text: revocation(text, signer=json.loads(text)["revocations"][1]["signer"]),
+    "forged list": lambda text: flipped_first(text, "revocations"),
+    "forged key": lambda text: flipped_first(text, "keys"),
+    "list of somebody else": lambda text: edited(text, keys=json.loads(text)["keys"][1:]),
 }
 
 
