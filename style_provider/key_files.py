@@ -2,7 +2,8 @@
 
 Rules kept here: a key never exists without its ready revocation of itself, and
 the public file is written last (B-41); a key gets one successor only, since a
-second one would be a fork (B-38); at no moment is there no file that holds a
+second one would be a fork (B-38), and the successor's public file beside it says
+so, wherever the other files go; at no moment is there no file that holds a
 private key that was there before (B-32).
 """
 
@@ -34,6 +35,7 @@ __all__ = [
     "parse_life",
     "rotate_pair",
     "store_pair",
+    "store_successor",
     "whole_seconds",
 ]
 
@@ -154,6 +156,37 @@ def rotate_pair(
     provider = rotate_provider_key(pair.private, old, private, not_before=now, expires=now + life)
     files = KeyFiles.of(folder, f"{base_stem(path, old)}-{provider.serial}", protected=protected)
     return files, KeyPair(private=private, provider=provider)
+
+
+def store_successor(
+    path: Path, files: KeyFiles, pair: KeyPair, passphrase: str | None, *, overwrite: bool = False
+) -> None:
+    """Write the key after the current one, its public file beside that one too.
+
+    That copy comes first: where it cannot be written there is no successor, and
+    once it is there no second one is made. It goes again if the rest fails.
+
+    Args:
+        path: A file of the key before.
+        files: Of the new key.
+        pair: The new key.
+        passphrase: Of the new private key; ``None`` leaves it unprotected.
+        overwrite: Whether files in the way are replaced.
+
+    Raises:
+        StorageError: A file exists or cannot be written.
+        KeyFileError: What was written does not read back.
+    """
+    notice = path.with_name(files.public.name)
+    if notice.resolve() == files.public.resolve():
+        store_pair(files, pair, passphrase, overwrite=overwrite)
+        return
+    write_provider_key(notice, pair.provider, overwrite=overwrite)
+    try:
+        store_pair(files, pair, passphrase, overwrite=overwrite)
+    except BaseException:
+        notice.unlink(missing_ok=True)
+        raise
 
 
 def change_passphrase(path: Path, key: PrivateKey, passphrase: str | None, *, overwrite: bool = False) -> Path:

@@ -145,29 +145,33 @@ def extend_list(
     return revocation, places[-1]
 
 
-def renew_list(path: Path, pair: KeyPair, folder: Path) -> Path | None:
-    """Let a new key say again what the key before it had listed: clients heed the newest key only (B-40).
+def renew_list(path: Path, pair: KeyPair, public: Path) -> tuple[Revocation | None, Path]:
+    """Let a new key say again what was listed before it: clients heed the newest key only (B-40).
+
+    Nothing is written yet.
 
     Args:
         path: A file of the key before.
         pair: The new key.
-        folder: Where the files of the new key are.
+        public: Where its public file will be.
 
     Returns:
-        The list, or ``None`` where there was none.
+        The list, ``None`` where there was none, and where it belongs.
 
     Raises:
-        KeyFileError: The list cannot be used.
-        StorageError: A file cannot be read or written, or lies in the way.
+        ConfigError: What lies there is no list of this provider, or another than
+            the one beside ``path``.
+        KeyFileError: A list cannot be used, or would become too long.
+        StorageError: A file cannot be read.
     """
-    before = list_path(path, pair.provider)
-    if not before.exists():
-        return None
-    earlier, now, home = _read(before, path.parent, pair.provider), whole_seconds(), folder / before.name
+    home = list_path(public, pair.provider)
+    places = (path.with_name(home.name), home)
+    earlier = _newest([_read(place, path.parent, pair.provider) for place in places if place.exists()])
+    if earlier is None:
+        return None, home
+    now = whole_seconds()
     promise = earlier.next_update if earlier.next_update and earlier.next_update > now else None
-    revocation = extend_revocation(pair.private, pair.provider, earlier, issued=now, next_update=promise)
-    write_revocation(home, revocation, overwrite=home.absolute() == before.absolute())
-    return home
+    return extend_revocation(pair.private, pair.provider, earlier, issued=now, next_update=promise), home
 
 
 def _read(path: Path, folder: Path, provider: ProviderKey) -> Revocation:

@@ -20,7 +20,7 @@ from style_provider.key_files import (
     check_free,
     parse_life,
     rotate_pair,
-    store_pair,
+    store_successor,
     whole_seconds,
 )
 from style_provider.keys import load_pair, load_private, public_path
@@ -154,9 +154,10 @@ def _rotate(
 ) -> int:
     """Make the key that follows KEY, signed by both.
 
-    KEY is your current .pem or .pem.age file. Bundles that it has signed stay
-    usable; new ones need the new key. A key that was stolen must be revoked,
-    not rotated only. MDFY_PASSPHRASE counts for both keys.
+    KEY is your current .pem or .pem.age file. It gets one successor, whose public
+    file is put beside it too. Bundles that it has signed stay usable; new ones
+    need the new key. A key that was stolen must be revoked, not rotated only.
+    MDFY_PASSPHRASE counts for both keys.
     """
     console = _console("rotate", as_json, quiet, verbose, debug)
 
@@ -165,10 +166,12 @@ def _rotate(
         pair = load_pair(file, passphrase_file, console.ask_secret)
         files, new = rotate_pair(file, pair, out or file.parent, life, protected=not no_passphrase)
         check_free(files, overwrite=overwrite)
+        renewed, place = renew_list(file, new, files.public)
         passphrase = None if no_passphrase else new_passphrase(new_passphrase_file, ask_new)
-        store_pair(files, new, passphrase, overwrite=overwrite)
-        renewed = renew_list(file, new, files.public.parent)
-        return _report(console, new.provider, files, file.parent, renewed)
+        store_successor(file, files, new, passphrase, overwrite=overwrite)
+        if renewed:
+            write_revocation(place, renewed, overwrite=True)
+        return _report(console, new.provider, files, file.parent, place if renewed else None)
 
     return run_command(console, action)
 

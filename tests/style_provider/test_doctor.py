@@ -49,3 +49,12 @@ def test_a_key_at_its_end_is_to_be_rotated(tmp_path: Path, monkeypatch: pytest.M
     assert provider("keygen", "--name", "S", "--out", "keys", "--no-passphrase", cwd=tmp_path).code == 0
     monkeypatch.setattr(health, "lifetime_trouble", lambda _: "expires on 2026-01-01")
     assert (_key().state, _key().fix) == ("warn", "run style-provider key rotate")
+
+
+def test_a_key_whose_successor_is_elsewhere_is_not_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert provider("keygen", "--name", "S", "--out", "keys", "--no-passphrase", cwd=tmp_path).code == 0
+    assert provider("key", "rotate", "keys/s.pem", "--out", "new", "--no-passphrase", cwd=tmp_path).code == 0
+    assert (_key().state, _key().found) == ("warn", "s.pem is not your current key")

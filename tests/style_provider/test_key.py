@@ -223,10 +223,45 @@ def test_key_gets_one_successor_only(keys: Path, words: tuple[str, ...]) -> None
     assert files(keys) == before
 
 
-def test_second_successor_in_another_folder_is_refused_too(keys: Path) -> None:
+@pytest.mark.parametrize("folder", ["elsewhere", "a-third-place", "keys"])
+def test_second_successor_in_another_folder_is_refused_too(keys: Path, folder: str) -> None:
     rotate(keys, "studio.pem", "--out", "elsewhere")
-    again = provider("key", "rotate", "keys/studio.pem", "--no-passphrase", "--out", "elsewhere", cwd=keys.parent)
+    assert public(keys, "studio-2") == public(keys.parent / "elsewhere", "studio-2")
+    before = files(keys)
+    again = provider("key", "rotate", "keys/studio.pem", "--no-passphrase", "--out", folder, cwd=keys.parent)
     assert again.code == 2
+    assert "key 2 has replaced it" in again.err
+    assert files(keys) == before
+    assert not (keys.parent / "a-third-place").exists()
+
+
+def test_key_with_a_successor_elsewhere_speaks_for_nobody(keys: Path) -> None:
+    rotate(keys, "studio.pem", "--out", "elsewhere")
+    refused = provider("revoke", "ab" * 32, "--reason", "x", cwd=keys.parent)
+    assert refused.code == 2
+    assert "not your current key" in refused.err
+    assert not (keys / "studio.mdfyrev").exists()
+
+
+def test_successor_that_cannot_be_stored_is_none(keys: Path) -> None:
+    before = files(keys)
+    (keys.parent / "file").write_text("in the way")
+    words = ("key", "rotate", "keys/studio.pem", "--no-passphrase", "--out", "file/new")
+    assert provider(*words, cwd=keys.parent).code == 9
+    assert files(keys) == before
+    rotate(keys)
+
+
+def test_successor_is_not_made_where_the_old_key_cannot_tell_of_it(keys: Path) -> None:
+    (keys / "studio-2.mdfykey").write_text("something")
+    before = files(keys)
+    words = ("key", "rotate", "keys/studio.pem", "--no-passphrase", "--out", "new")
+    refused = provider(*words, cwd=keys.parent)
+    assert (refused.code, "studio-2.mdfykey" in refused.err) == (9, True)
+    assert files(keys) == before
+    assert not (keys.parent / "new").exists()
+    assert provider(*words, "--overwrite", cwd=keys.parent).code == 0
+    assert public(keys, "studio-2") == public(keys.parent / "new", "studio-2")
 
 
 def test_rotation_into_another_folder_says_what_belongs_there_too(keys: Path) -> None:
@@ -305,6 +340,46 @@ def test_new_key_says_again_what_was_listed(keys: Path, folder: str) -> None:
     assert (listed.number, listed.bundles) == (2, {"ab" * 32: "x"})
     assert listed.next_update is not None
     assert result.json["result"]["update_command"].endswith("studio-2.mdfykey studio.mdfyrev")
+
+
+def test_third_key_says_again_what_was_listed(keys: Path) -> None:
+    assert provider("revoke", "ab" * 32, "--reason", "x", cwd=keys.parent).code == 0
+    rotate(keys)
+    rotate(keys, "studio-2.pem")
+    listed = read_revocation(keys / "studio.mdfyrev").open([public(keys, "studio-3")])
+    assert (listed.number, listed.bundles) == (3, {"ab" * 32: "x"})
+
+
+def test_lists_of_both_folders_are_merged(keys: Path) -> None:
+    (keys.parent / "new").mkdir()
+    for digest, words in (("ab" * 32, ("--out", "new/studio.mdfyrev")), ("cd" * 32, ())):
+        assert provider("revoke", digest, "--reason", "x", *words, cwd=keys.parent).code == 0
+    rotate(keys, "studio.pem", "--out", "new")
+    listed = read_revocation(keys.parent / "new" / "studio.mdfyrev").open([public(keys, "studio-2")])
+    assert (listed.number, listed.bundles.keys()) == (3, {"ab" * 32, "cd" * 32})
+
+
+def test_list_that_lies_in_the_new_folder_only_is_taken_up(keys: Path) -> None:
+    (keys.parent / "new").mkdir()
+    words = ("--reason", "x", "--out", "new/studio.mdfyrev")
+    assert provider("revoke", "ab" * 32, *words, cwd=keys.parent).code == 0
+    (keys / "studio.mdfyrev").unlink()
+    rotate(keys, "studio.pem", "--out", "new")
+    listed = read_revocation(keys.parent / "new" / "studio.mdfyrev").open([public(keys, "studio-2")])
+    assert (listed.number, listed.bundles) == (2, {"ab" * 32: "x"})
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+def test_no_key_is_made_where_its_list_cannot_be(keys: Path, overwrite: tuple[str, ...]) -> None:
+    (keys.parent / "new").mkdir()
+    (keys.parent / "new" / "studio.mdfyrev").write_text("something")
+    before = files(keys), files(keys.parent / "new")
+    words = ("key", "rotate", "keys/studio.pem", "--no-passphrase", "--out", "new", *overwrite)
+    refused = provider(*words, cwd=keys.parent)
+    assert (refused.code, "not a revocation" in refused.err) == (8, True)
+    assert (files(keys), files(keys.parent / "new")) == before
+    (keys.parent / "new" / "studio.mdfyrev").unlink()
+    assert provider(*words, cwd=keys.parent).code == 0
 
 
 def test_older_key_does_not_speak_for_the_provider(keys: Path) -> None:
