@@ -50,6 +50,8 @@ class History:
     """Of each provider the newest list, and every key that revoked itself."""
     keys: tuple[ProviderKey, ...] = ()
     """Of whom something is remembered, who signed it among them; they show which keys are of one line."""
+    reset: tuple[str, ...] = ()
+    """Ids of the providers of whom something may have been remembered that got lost (B-42)."""
 
     def last_seen(self, provider_id: str, bundle_id: str) -> Seen | None:
         """Return the newest release of a bundle that was used, if there is one."""
@@ -68,6 +70,10 @@ class History:
         """Remember the keys of a provider."""
         known = {key.envelope for key in self.keys}  # records that are equal may differ in who endorsed them
         return replace(self, keys=(*self.keys, *(key for key in keys if key.envelope not in known)))
+
+    def without_reset(self, provider_id: str) -> "History":
+        """Return the history for when what may have got lost of a provider is made up for."""
+        return replace(self, reset=tuple(lost for lost in self.reset if lost != provider_id))
 
     def in_force(self, keys: Sequence[ProviderKey]) -> tuple[Revocation, ...]:
         """Return what binds a provider with these keys: what a key of their line has signed.
@@ -144,7 +150,7 @@ class History:
             raise problem("E_EQUIVOCATION", why=why, expected=str(seen.sequence), got=str(bundle.sequence))
 
     def heed(self, revocation: Revocation, keys: Sequence[ProviderKey]) -> "History":
-        """Take up a revocation (B-40).
+        """Take up a revocation (B-40); a list makes up for those that may have got lost.
 
         Args:
             revocation: Signed by one of ``keys``.
@@ -169,7 +175,8 @@ class History:
         for earlier in lists:
             _check_newer(revocation, earlier)
         kept = tuple(old for old in self.revocations if old not in lists)
-        return replace(self, revocations=(*kept, revocation)).with_keys(keys)
+        after = replace(self, revocations=(*kept, revocation))
+        return after.with_keys(keys).without_reset(revocation.provider_id)
 
 
 def _place(seen: Seen) -> tuple[str, str]:
@@ -216,6 +223,7 @@ class _StateFile:
     """``.mdfyrev`` documents."""
     keys: tuple[Annotated[str, Bound(longest=16384)], ...]
     """``.mdfykey`` documents: the pin may be gone, and the revocations still have to be read."""
+    reset: tuple[Hex64, ...]
     format: Literal["mdfy-state/1"] = "mdfy-state/1"
 
 
@@ -232,7 +240,13 @@ def parse_history(data: bytes) -> History:
         ProviderKey.from_json(parse_json(text.encode("utf-8"), member=_NAME), source=_NAME) for text in file.keys
     )
     revocations = (SignedRevocation.from_text(text, source=_NAME).open(keys) for text in file.revocations)
-    return History(seen=file.seen, acknowledged=file.acknowledged, revocations=tuple(revocations), keys=keys)
+    return History(
+        seen=file.seen,
+        acknowledged=file.acknowledged,
+        revocations=tuple(revocations),
+        keys=keys,
+        reset=file.reset,
+    )
 
 
 def dump_history(history: History) -> bytes:
@@ -247,6 +261,7 @@ def dump_history(history: History) -> bytes:
         acknowledged=history.acknowledged,
         revocations=tuple(revocation.signed.to_text() for revocation in history.revocations),
         keys=tuple(dump_json(key.envelope.to_json()).decode("utf-8") for key in history.keys),
+        reset=history.reset,
     )
     try:
         data = dump_json(encode(file), limit=MAX_STATE)

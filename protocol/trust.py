@@ -134,13 +134,15 @@ class TrustStore:
 
     def warnings(self, now: datetime) -> tuple[str, ...]:
         """Return what the user should know about the store: W_STATE_RESET, W_REVOCATION_STALE (B-41, B-42)."""
-        lost = (
-            "providers are accepted, but the record of what was seen of them is gone: an older or withdrawn "
-            "bundle may go unnoticed until content-client trust update is run with their newest files (W_STATE_RESET)"
-        )
-        warnings = [lost] if self._records.history_lost() else []
-        history = self._records.history()
-        for provider in self.providers():
+        warnings, providers, history = [], self.providers(), self._records.history()
+        lost = [provider.label for provider in providers if provider.provider_id in history.reset]
+        if lost:
+            warnings.append(
+                f"the record of what was seen of {', '.join(lost)} got lost: an older or withdrawn bundle may go "
+                "unnoticed until content-client trust update is run with the provider's newest revocation list; "
+                "where there is none, content-client trust remove and trust add begin anew (W_STATE_RESET)"
+            )
+        for provider in providers:
             # The newest list speaks for all: it holds what was in those before.
             newest = max(history.in_force(provider.keys), key=lambda item: item.number, default=None)
             if newest and newest.next_update and newest.next_update < now:
@@ -173,7 +175,8 @@ class TrustStore:
     def add(self, key: ProviderKey, *, label: str | None = None, roles: Sequence[Role] | None = None) -> PinnedKey:
         """Pin a key of any serial. Who calls this has compared its fingerprint (B-34).
 
-        Pinning the same key again replaces the label and the roles of its provider.
+        Pinning the same key again replaces the label and the roles of its provider;
+        after it was removed, pinning begins anew with what got lost of it (B-42).
 
         Args:
             key: The provider's key.
@@ -203,6 +206,8 @@ class TrustStore:
                     fix="ask the provider by another channel for its present key",
                     got=key.fingerprint,
                 )
+            if before is None and key.provider_id in history.reset:
+                self._records.put_history(history.without_reset(key.provider_id))
             self._put_provider(added, providers)
             return pin
 

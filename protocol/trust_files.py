@@ -3,7 +3,7 @@
 Rules kept here: files have mode 0600 and are replaced atomically, one file for one
 change; whoever changes something holds the lock; a damaged file refuses. The
 state is made before the first pin, so that pins without a state mean that it got
-lost (B-42).
+lost; of whom it told is kept in the one that is made in its place (B-42).
 """
 
 import contextlib
@@ -42,10 +42,6 @@ class Memory:
     def history(self) -> History:
         """Return what was seen and taken back."""
         return self._history
-
-    def history_lost(self) -> bool:
-        """Tell whether there are providers and no record of what was seen."""
-        return False
 
     def put_providers(self, providers: tuple[Provider, ...]) -> None:
         """Replace the accepted providers; the lock must be held."""
@@ -94,7 +90,7 @@ class Folder:
         return () if found is None else found
 
     def history(self) -> History:
-        """Return what was seen and taken back.
+        """Return what was seen and taken back; where the file got lost, of whom that was (B-42).
 
         Raises:
             KeyFileError: E_KEYFILE, the file is damaged or open to others.
@@ -102,11 +98,9 @@ class Folder:
         """
         advice = "move the file away; revocations and releases seen before are forgotten then, so update at once"
         found = _read(self._state, parse_history, limit=MAX_STATE, advice=advice)
-        return History() if found is None else found
-
-    def history_lost(self) -> bool:
-        """Tell whether there are providers and no record of what was seen (B-42)."""
-        return not _exists(self._state) and bool(self.providers())
+        if found is not None:
+            return found
+        return History(reset=tuple(provider.provider_id for provider in self.providers()))
 
     def put_providers(self, providers: tuple[Provider, ...]) -> None:
         """Replace the accepted providers; the lock must be held.
@@ -116,8 +110,8 @@ class Folder:
             StorageError: E_IO, the file cannot be written.
         """
         data = dump_pins(providers)
-        if not _exists(self._state) and not self.providers():
-            self.put_history(History())
+        if not _exists(self._state):
+            self.put_history(self.history())
         _replace(self._pins, data)
 
     def put_history(self, history: History) -> None:

@@ -34,6 +34,7 @@ FULL = History(
         given_up(OTHER_KEY, OTHER),
     ),
     keys=(STUDIO, SECOND, OTHER),
+    reset=(OTHER.provider_id,),
 )
 
 

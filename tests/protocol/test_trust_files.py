@@ -132,6 +132,7 @@ STATE_DAMAGE: dict[str, Callable[[str], str]] = {
     "unknown field": lambda text: edited(text, extra=1),
     "other format": lambda text: edited(text, format="mdfy-state/2"),
     "seen twice": lambda text: edited(text, seen=json.loads(text)["seen"] * 2),
+    "no lost provider": lambda text: edited(text, reset=["all"]),
     "no digest": lambda text: edited(text, acknowledged=["all"]),
     "forged list": lambda text: flipped_first(text, "revocations"),
     "forged key": lambda text: flipped_first(text, "keys"),
@@ -162,9 +163,27 @@ def test_lost_state_is_noticed_and_loses_no_pin(folder: Path) -> None:
     (warning,) = store.warnings(NOW)
     assert warning.endswith("(W_STATE_RESET)")
     assert store.find(STUDIO.hint) is not None
-    store.add(OTHER)
-    assert store.warnings(NOW) == (warning,)  # a new pin brings nothing back
-    advance(store, 1, digest(1))
+    assert "nord, this computer" in warning
+    for change in (
+        lambda: store.add(OTHER),  # of whom nothing got lost
+        lambda: store.acknowledge(DIGEST),
+        lambda: advance(store, 1, digest(1)),
+        lambda: accept(store, given_up(CLIENT_KEY, CLIENT)),
+    ):
+        change()
+        assert store.warnings(NOW) == (warning,)
+
+
+def test_lost_state_is_noticed_until_each_provider_made_up_for_it(folder: Path) -> None:
+    (folder / "state.json").unlink()
+    store = TrustStore(folder)
+    accept(store, listing(1, bundles={OTHER_DIGEST: "wrong"}))
+    (warning,) = store.warnings(NOW)
+    assert "nord" not in warning
+    assert "this computer" in warning
+    store.remove("this computer")
+    assert store.warnings(NOW) == ()
+    store.add(CLIENT)
     assert store.warnings(NOW) == ()
 
 
