@@ -2,7 +2,8 @@
 
 Rules kept here: of each bundle id the newest release is remembered (B-42); a list
 of revocations replaces the one before only if its number is higher and it holds
-all of it; a key that revoked itself stays revoked (B-40). Nothing of this is tied
+all of it; a key that revoked itself stays revoked (B-40). Everything is known by
+the key that signed it, and binds only whom signatures join to that key. Nothing of this is tied
 to a pin: it is kept when a provider is removed, with the provider's keys, so that
 removing and pinning again, by whichever of these keys, takes nothing back.
 """
@@ -36,6 +37,8 @@ class Seen:
     sequence: Positive
     payload_sha256: Hex64
     """Which of all releases with this sequence it was."""
+    signer: Annotated[str, Bound(pattern=r"SHA256:[A-Za-z0-9+/]{43}")]
+    """Fingerprint of the key that signed it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class History:
     """Contents of ``state.json``; methods that change something return a new one."""
 
     seen: tuple[Seen, ...] = ()
-    """One entry per provider and bundle."""
+    """One entry per provider, bundle and signer."""
     acknowledged: tuple[str, ...] = ()
     """Payload digests of the bundles whose terms the user accepted."""
     revocations: tuple[Revocation, ...] = ()
@@ -53,14 +56,17 @@ class History:
     reset: tuple[str, ...] = ()
     """Ids of the providers of whom something may have been remembered that got lost (B-42)."""
 
-    def last_seen(self, provider_id: str, bundle_id: str) -> Seen | None:
-        """Return the newest release of a bundle that was used, if there is one."""
-        return next((seen for seen in self.seen if _place(seen) == (provider_id, bundle_id)), None)
+    def last_seen(self, keys: Sequence[ProviderKey]) -> tuple[Seen, ...]:
+        """Return the newest release of each bundle that was used and binds a provider with these keys."""
+        line = self._line(keys)
+        own = [seen for seen in self.seen if seen.provider_id == keys[0].provider_id and seen.signer in line]
+        newest = {seen.bundle_id: seen for seen in sorted(own, key=lambda seen: seen.sequence)}
+        return tuple(newest.values())
 
-    def with_seen(self, seen: Seen) -> "History":
-        """Remember a release in place of the one before."""
+    def with_seen(self, seen: Seen, keys: Sequence[ProviderKey]) -> "History":
+        """Remember a release in place of the one before that its key, one of ``keys``, had signed."""
         others = tuple(old for old in self.seen if _place(old) != _place(seen))
-        return replace(self, seen=(*others, seen))
+        return replace(self, seen=(*others, seen)).with_keys(keys)
 
     def with_acknowledged(self, digest: str) -> "History":
         """Remember that the user accepted the terms of a bundle."""
@@ -142,7 +148,7 @@ class History:
         if bundle.sequence < floor:
             why = "the provider's revocation list allows no older one"
             raise problem("E_ROLLBACK", why=why, expected=str(floor), got=str(bundle.sequence))
-        seen = self.last_seen(keys[0].provider_id, bundle.id)
+        seen = next((seen for seen in self.last_seen(keys) if seen.bundle_id == bundle.id), None)
         if seen and bundle.sequence < seen.sequence:
             raise problem("E_ROLLBACK", expected=str(seen.sequence), got=str(bundle.sequence))
         if seen and bundle.sequence == seen.sequence and digest != seen.payload_sha256:
@@ -179,8 +185,8 @@ class History:
         return after.with_keys(keys).without_reset(revocation.provider_id)
 
 
-def _place(seen: Seen) -> tuple[str, str]:
-    return seen.provider_id, seen.bundle_id
+def _place(seen: Seen) -> tuple[str, str, str]:
+    return seen.provider_id, seen.bundle_id, seen.signer
 
 
 def _check_signer(revocation: Revocation, newest: ProviderKey, revoked: dict[str, str]) -> None:

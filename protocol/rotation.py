@@ -47,7 +47,8 @@ def keys_with(before: Provider | None, key: ProviderKey) -> tuple[ProviderKey, .
         raise problem(
             "E_KEY_CHAIN",
             why=f"another key of this provider is accepted as {before.label}",
-            fix="content-client trust update FILE takes up a key that follows",
+            fix="content-client trust update FILE takes up a key that follows; if the two are not of one provider, "
+            f"run content-client trust remove {shlex.quote(before.label)} first",
         )
     return tuple(key if key.fingerprint == old.fingerprint else old for old in before.keys)
 

@@ -125,8 +125,7 @@ class TrustStore:
 
     def last_seen(self, provider: Provider) -> tuple[Seen, ...]:
         """Return the newest release of each bundle of a provider that was used (B-42)."""
-        seen = self._records.history().seen
-        return tuple(item for item in seen if item.provider_id == provider.provider_id)
+        return self._records.history().last_seen(provider.keys)
 
     def is_acknowledged(self, digest: str) -> bool:
         """Tell whether the user accepted the terms of the bundle with this payload digest."""
@@ -296,9 +295,10 @@ class TrustStore:
                 bundle_id=bundle.id,
                 sequence=bundle.sequence,
                 payload_sha256=digest,
+                signer=pin.fingerprint,
             )
             if seen not in history.seen:
-                self._records.put_history(history.with_seen(seen))
+                self._records.put_history(history.with_seen(seen, provider.keys))
 
     def _follow(
         self, key: ProviderKey, provider: Provider, providers: tuple[Provider, ...], history: History

@@ -15,6 +15,7 @@ from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOptio
 from modify_fl.ready import DEMO_KEY, ready_bundles
 from protocol.errors import UntrustedKeyError
 from protocol.pins import PinnedKey, Provider
+from protocol.policy import fingerprint_of
 from protocol.provider import ProviderKey, read_provider_key
 from protocol.trust import TrustStore
 
@@ -58,8 +59,11 @@ def _add(
         if (file is None) != demo:
             raise ConfigError("a key file or --demo is needed, and not both", fix="content-client trust add --demo")
         key = read_provider_key(file or DEMO_KEY)
+        store = TrustStore.default()
         if demo:
             _explain_demo(console, key)
+        if key.serial > 1 and store.find(key.hint) is None:
+            _warn_of_claim(console, key)
         if fingerprint is None:
             if file is not None:
                 _ask(console, key, file)
@@ -70,7 +74,6 @@ def _add(
                 fix="ask the provider for both again, by two different channels",
                 expected=fingerprint, got=key.fingerprint,
             )  # fmt: skip
-        store = TrustStore.default()
         pin = store.add(key, label=label)
         console.say(f"accepted {pin.label} for {kinds(pin)}")
         console.say(f"fingerprint  {pin.fingerprint}")
@@ -85,6 +88,14 @@ def _explain_demo(console: Console, key: ProviderKey) -> None:
     """Say what the acceptance is worth: no other channel is there to compare with."""
     console.note(f"the key of the styles that came with this program: {', '.join(ready_bundles())}")
     console.note(f"whoever gave you the program gave you the key {key.fingerprint} too; its private half was destroyed")
+
+
+def _warn_of_claim(console: Console, key: ProviderKey) -> None:
+    """Say what a file cannot show: who endorsed the key is known only to who has the key before it (B-36)."""
+    first = fingerprint_of(key.provider_id)
+    console.warn(
+        f"the key claims to be number {key.serial} of the provider whose first key is {first}, which nothing proves"
+    )
 
 
 def _ask(console: Console, key: ProviderKey, file: Path) -> None:

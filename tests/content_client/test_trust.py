@@ -279,6 +279,8 @@ def test_add_takes_any_serial_and_refuses_a_revoked_key(atelier: Atelier, tmp_pa
     client("trust", "remove", "Atelier", cwd=tmp_path)
     added = client("trust", "add", second, "--fingerprint", wanted, "--label", "nord", "--json", cwd=tmp_path)
     assert (added.code, added.json["result"]["serial"], added.json["result"]["label"]) == (0, 2, "nord")
+    (claim,) = added.json["warnings"]
+    assert f"number 2 of the provider whose first key is {atelier.keys[0].fingerprint}, which nothing proves" in claim
     client("trust", "update", atelier.revoke("1.mdfyrev", 1, by=1, keys={wanted: "lost"}), cwd=tmp_path)
     client("trust", "remove", "nord", cwd=tmp_path)
     refused = client("trust", "add", second, "--fingerprint", wanted, "--json", cwd=tmp_path)

@@ -24,9 +24,11 @@ from protocol.errors import KeyFileError, PolicyError, RollbackError
 from protocol.history import History, Seen, dump_history, parse_history
 from protocol.revocation import Revocation
 
-SEEN = Seen(provider_id=STUDIO.provider_id, bundle_id=BUNDLE, sequence=2, payload_sha256=DIGEST)
+SEEN = Seen(
+    provider_id=STUDIO.provider_id, bundle_id=BUNDLE, sequence=2, payload_sha256=DIGEST, signer=STUDIO.fingerprint
+)
 FULL = History(
-    seen=(SEEN, replace(SEEN, provider_id=OTHER.provider_id)),
+    seen=(SEEN, replace(SEEN, provider_id=OTHER.provider_id, signer=OTHER.fingerprint)),
     acknowledged=(DIGEST, OTHER_DIGEST),
     revocations=(
         listing(3, SECOND_KEY, SECOND, bundles={DIGEST: "wrong"}, min_sequence={BUNDLE: 2}),
@@ -64,11 +66,19 @@ def test_too_much_is_refused_before_it_is_written(monkeypatch: pytest.MonkeyPatc
 
 def test_newest_release_is_found_by_provider_and_bundle() -> None:
     newer = replace(SEEN, sequence=3, payload_sha256=OTHER_DIGEST)
-    after = FULL.with_seen(newer)
-    assert after.last_seen(STUDIO.provider_id, BUNDLE) == newer
-    assert after.last_seen(OTHER.provider_id, BUNDLE) == FULL.seen[1]
-    assert after.last_seen(STUDIO.provider_id, "another") is None
-    assert FULL.last_seen(STUDIO.provider_id, BUNDLE) == SEEN  # the old one is as it was
+    after = FULL.with_seen(newer, [STUDIO])
+    assert after.last_seen([STUDIO]) == (newer,)
+    assert after.last_seen([OTHER]) == (FULL.seen[1],)
+    assert FULL.last_seen([STUDIO]) == (SEEN,)  # the old one is as it was
+
+
+def test_newest_release_of_all_keys_of_a_line_counts() -> None:
+    newer = replace(SEEN, sequence=3, signer=SECOND.fingerprint)
+    after = FULL.with_seen(newer, [STUDIO, SECOND]).with_seen(SEEN, [STUDIO, SECOND])
+    for keys in ([STUDIO], [SECOND], [STUDIO, SECOND], [THIRD]):
+        assert after.last_seen(keys) == (newer,)
+    assert after.last_seen([STUDIO, STOLEN]) == (SEEN,)
+    assert after.last_seen([FORGED]) == ()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from trustkit import (
     SECOND_KEY,
     STOLEN,
     STOLEN_THIRD,
+    THIEF_KEY,
     THIRD,
     THIRD_KEY,
     TURN,
@@ -33,6 +34,7 @@ from trustkit import (
     snapshot,
 )
 
+from protocol.canonical import MAX_INTEGER
 from protocol.errors import PolicyError, ProtocolError, RollbackError, UntrustedKeyError, VerificationError
 from protocol.provider import ProviderKey, rotate_provider_key
 from protocol.revocation import Revocation
@@ -422,6 +424,45 @@ def test_floor_holds_over_rotation_and_removal(store: TrustStore) -> None:
     store.add(SECOND)
     with pytest.raises(RollbackError):
         store.check_release(pin(store, SECOND), release(4), OTHER_DIGEST)
+
+
+def test_floor_holds_when_the_key_before_is_pinned(store: TrustStore) -> None:
+    accept(store, SECOND)
+    store.advance(pin(store, SECOND), release(5), DIGEST)
+    store.remove("nord")
+    store.add(STUDIO)
+    with pytest.raises(RollbackError):
+        store.check_release(pin(store, STUDIO), release(4), OTHER_DIGEST)
+
+
+@pytest.mark.parametrize("key", [STUDIO, SECOND])
+def test_who_only_says_that_he_continues_a_provider_leaves_it_nothing(store: TrustStore, key: ProviderKey) -> None:
+    # Everybody may put the id of a provider into the file of a key with serial 2, and a bundle id is public too.
+    accept(store, *([SECOND] if key is SECOND else []))
+    store.advance(pin(store, key), release(2), DIGEST)
+    store.remove("nord")
+    store.add(FORGED, label="somebody")
+    assert store.last_seen(store.provider("somebody")) == ()
+    store.advance(pin(store, FORGED), release(MAX_INTEGER), OTHER_DIGEST)
+    accept(store, listing(9, THIEF_KEY, STOLEN, min_sequence={release().id: MAX_INTEGER}))
+    with pytest.raises(UntrustedKeyError, match="not endorsed") as caught:
+        store.add(key)
+    assert "content-client trust remove somebody" in caught.value.fix
+    store.remove("somebody")
+    store.add(key)
+    assert store.revocations(store.provider("Studio")) == ()
+    store.check_release(pin(store, key), release(3), digest(3))
+    with pytest.raises(RollbackError):  # nor has he made it forget anything
+        store.check_release(pin(store, key), release(1), digest(1))
+
+
+def test_release_of_the_other_branch_does_not_bind(store: TrustStore) -> None:
+    accept(store, STOLEN)
+    store.advance(pin(store, STOLEN), release(MAX_INTEGER), DIGEST)
+    assert refusal(store, SECOND) == "E_KEY_FORK"
+    store.remove("nord")
+    store.add(SECOND)
+    store.check_release(pin(store, SECOND), release(2), OTHER_DIGEST)
 
 
 def test_looking_does_not_advance(store: TrustStore) -> None:
