@@ -47,7 +47,7 @@ def export(
     ] = None,
     photos: Annotated[
         Path | None,
-        typer.Option("--photos", metavar="DIR", help="What the adapter was trained on, if you have privacy budgets."),
+        typer.Option("--photos", metavar="DIR", help="What it was trained on; needed if you have privacy budgets."),
     ] = None,
     identity: IdentityOption = None,
     passphrase_file: PassphraseFileOption = None,
@@ -66,7 +66,8 @@ def export(
 
     An adapter is made of your photos. Without differential privacy it leaves
     this machine only with a reason, which enters the file, and the ledger of
-    the photos where they have one: nothing is guaranteed about them then. See
+    the photos, or a note beside the vaults where they have none: nothing is
+    guaranteed about them then, now or later. See
     examples/05_onnx_without_torch.py. With --mdfa the adapter alone is written.
     """
     verbosity = Verbosity(json=as_json, quiet=quiet, verbose=verbose, debug=debug)

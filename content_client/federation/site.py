@@ -86,9 +86,7 @@ def _open(
     folder: SiteFolder, style: LoadedStyle, photos: ImageSet, *, policy: Policy, compute: Compute, nets: PerceptualNets
 ) -> OpenTraining:  # fmt: skip
     reason = policy.privacy.reason or "the policy of the site allows it"
-    if not any(entry.event == _UNPROTECTED for entry in read_journal(folder.journal)):
-        record_unprotected(reason, Path(folder.settings().photos))  # from now on nothing can be claimed (P-39)
-        append(folder.journal, _UNPROTECTED, reason=reason)
+    _end_claims(folder, photos.digest, reason)
     return OpenTraining(
         style,
         photos,
@@ -99,6 +97,14 @@ def _open(
         nets=nets,
         reason=reason,
     )
+
+
+def _end_claims(folder: SiteFolder, photos: str, reason: str) -> None:
+    """Write down, once for each set of photos, that from now on nothing can be claimed about them (P-39)."""
+    known = {entry.facts.get("photos") for entry in read_journal(folder.journal) if entry.event == _UNPROTECTED}
+    if photos not in known:
+        record_unprotected(reason, Path(folder.settings().photos))
+        append(folder.journal, _UNPROTECTED, reason=reason, photos=photos)
 
 
 def _private(

@@ -22,13 +22,12 @@ def show_vault(console: Console, state: VaultState) -> None:
     console.say(f"ledger    {state.place.folder / 'ledger.jsonl'}, {len(ledger.lines)} lines")
     console.say(f"guarded   {_guard(state)}")
     console.say(f"budget    {epsilon_text(ledger.epsilon_max, opening.delta, opening.unit)}")
-    if not ledger.charges:
+    if ledger.charges:
+        console.say(f"spent     {epsilon_text(ledger.epsilon, opening.delta, opening.unit)}")
+        left = 100 * (1 - ledger.spent / ledger.limit)
+        console.say(f"left      {left:.1f} % of the budget, as RDP at order {opening.order:g}")
+    else:
         console.say("spent     nothing")
-        return
-    console.say(f"spent     {epsilon_text(ledger.epsilon, opening.delta, opening.unit)}")
-    console.say(
-        f"left      {100 * (1 - ledger.spent / ledger.limit):.1f} % of the budget, as RDP at order {opening.order:g}"
-    )
     for run, charges in _runs(ledger).items():
         first, last = charges[0], charges[-1]
         console.say(f"run       {run}: {sum(charge.steps for charge in charges)} steps, {_mechanism(last)}")

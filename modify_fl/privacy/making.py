@@ -3,12 +3,14 @@
 import shutil
 import uuid
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from modify_fl.datasets import open_pictures
 from modify_fl.errors import ConfigError, PrivacyBudgetError
 from modify_fl.privacy.accounting import ORDERS, order_for, overhead, require_delta
 from modify_fl.privacy.fingerprints import Fingerprints, load_secret, overlaps, take_fingerprints
+from modify_fl.privacy.loose import LooseRelease, loose_releases
 from modify_fl.privacy.places import (
     MARKER,
     Address,
@@ -20,7 +22,7 @@ from modify_fl.privacy.places import (
     places,
     require_photos,
 )
-from modify_fl.privacy.records import Ledger, Opening
+from modify_fl.privacy.records import Ledger, Opening, Release
 from modify_fl.privacy.settings import Unit
 from modify_fl.privacy.state import VaultState
 from protocol.storage import storage_errors
@@ -50,8 +52,11 @@ def make_vault(
         mine = take_fingerprints(folder, secret)
         require_delta(delta, max(1, len(mine.values)))
         marked = can_hold_marker(folder)
-        place, ledger = Place(vaults / opening.vault), Ledger.begin(opening)
-        warnings = (*warn_of_overlaps(mine, place), *_warn_of_people(folder, unit))
+        place, ledger, left = Place(vaults / opening.vault), Ledger.begin(opening), loose_releases()
+        gone = [item for item in left if item.photos == folder.as_uri() or item.shares(mine)]
+        for item in gone:
+            ledger = ledger.extended(item.line)
+        warnings = (*_warn_of_releases(left, gone), *warn_of_overlaps(mine, place), *_warn_of_people(folder, unit))
         address = Address(photos=folder.as_uri(), commitment=None if marked else mine.commitment)
         place.open_for(ledger, address)
         mine.save(place.folder)
@@ -64,7 +69,7 @@ def _refuse_second(photos: Path) -> None:
     """Refuse a second vault for the same photos; take away what an interrupted ``create`` left."""
     for place in places():
         unfinished = place.address.photos == photos.as_uri() and place.address.commitment is None
-        if unfinished and not (photos / MARKER).exists() and place.read().sequence == 0:
+        if unfinished and not (photos / MARKER).exists() and _is_as_made(place.read()):
             with storage_errors(place.folder):
                 shutil.rmtree(place.folder)
     found = find_place(photos)
@@ -74,6 +79,24 @@ def _refuse_second(photos: Path) -> None:
             why="a budget is set once (P-46)",
             fix="run content-client privacy status, or privacy budget --raise-to E --reason TEXT",
         )
+
+
+def _is_as_made(ledger: Ledger) -> bool:
+    """Return whether nothing was written since the vault was made: all that it holds is kept elsewhere too."""
+    loose = {item.release for item in loose_releases()}
+    return all(isinstance(entry, Release) and entry.release in loose for entry in ledger.entries[1:])
+
+
+def _warn_of_releases(left: Sequence[LooseRelease], gone: Sequence[LooseRelease]) -> Iterator[str]:
+    """Say what left without protection while these photos, or photos that nobody named, had no vault (P-39)."""
+    for item in gone:
+        yield f"{item.release}, made of these photos, left without privacy ({item.reason}): nothing can be claimed"
+    for item in left:
+        if item.photos is None:
+            yield (
+                f"{item.release} left without privacy ({item.reason}), and nobody said of which photos it was made: if "
+                "of these, every claim about them will be false"
+            )
 
 
 def _warn_of_people(photos: Path, unit: Unit) -> tuple[str, ...]:

@@ -6,6 +6,7 @@
     <data folder>/vaults/<id>/ledger.jsonl  what was spent, one line each
     <data folder>/vaults/<id>/photos.json   where the photos are
     <data folder>/vaults/<id>/private/      previews of the photos (P-38)
+    <data folder>/vaults/unprotected/       what left while its photos had no vault (``loose``)
     <photo folder>/.modify-vault.json       id, and number of the last line
 
 The marker tells a ledger that was put back from an old backup from the present

@@ -33,7 +33,8 @@ from modify_fl.errors import ConfigError, DataError, FederationPolicyError, Priv
 from modify_fl.outputs import refuse_existing
 from modify_fl.privacy.allowed import check_factors, check_tensors, refuse_test_time, require_charged
 from modify_fl.privacy.ledger import Vault
-from modify_fl.privacy.places import find_place, places, require_photos
+from modify_fl.privacy.loose import LooseRelease
+from modify_fl.privacy.places import find_place, held_vaults, places, require_photos
 from modify_fl.privacy.records import Charge
 from modify_fl.privacy.statement import no_guarantee, statement_of
 from protocol.errors import ProtocolError, StorageError
@@ -199,10 +200,11 @@ def _public(summary: TrainingSummary, charge: Charge) -> TrainingSummary:
 def record_unprotected(reason: str, photos: Path | None) -> str:
     """Write down that something made of photos is about to leave without protection (P-39).
 
-    From then on nothing can be claimed about these photos: their statement says so.
+    From then on nothing can be claimed about these photos: their statement says so,
+    whether they have a vault now or get one later.
 
     Args:
-        reason: Why; enters the ledger and the file.
+        reason: Why; enters the file, and the ledger or a record beside the vaults.
         photos: What it was trained on; needed as soon as any photos of this user have a vault.
 
     Returns:
@@ -213,22 +215,26 @@ def record_unprotected(reason: str, photos: Path | None) -> str:
         DataError: There are no such photos.
         PolicyError: E_LINT, the reason holds a private detail.
         PrivacyBudgetError: Their vault is in use, or its ledger cannot be relied on.
+        StorageError: It cannot be written down; nothing may leave.
     """
     lint_texts({"the reason": reason})
     if not reason.strip() or not reason.isprintable():
         raise ConfigError(
             "a release without privacy needs a reason, one line", fix='add --release-unprotected "REASON"'
         )
-    release = str(uuid.uuid4())
-    if photos is None:
-        if places():
+    release, source = str(uuid.uuid4()), None if photos is None else require_photos(photos)
+    with held_vaults():  # nobody makes a vault of these photos meanwhile
+        if source is None and places():
             raise ConfigError(
                 "it is not said which photos these weights were trained on",
                 why="some of your photos have a privacy budget, whose ledger must know what left unprotected",
                 fix="add --photos DIR",
             )
-    elif find_place(require_photos(photos)) is not None:
-        with Vault.open(photos, run="an unprotected release") as vault:
+        guarded = source is not None and find_place(source) is not None
+        if not guarded:
+            LooseRelease(release=release, reason=reason, photos=source.as_uri() if source else None).keep(source)
+    if source is not None and guarded:
+        with Vault.open(source, run="an unprotected release") as vault:
             vault.record_release(release=release, reason=reason)
     return release
 

@@ -1,6 +1,7 @@
 """P-36 to P-39, P-50: one door, an allow-list, and everything else is refused."""
 
 import json
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -8,16 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from vaultkit import make_vault, put_photos, settings
+from vaultkit import charge, make_vault, put_photos, settings
 
 from modify_fl.artifacts import Adapted, LoadedStyle, TrainingSummary
 from modify_fl.bundle import load_adapter, load_style, write_adapter
 from modify_fl.errors import ConfigError, DataError, FederationPolicyError, PrivacyBudgetError, VaultBusyError
 from modify_fl.perceptual import NetRecord
 from modify_fl.privacy.ledger import Vault, read_vault
+from modify_fl.privacy.places import MARKER, vaults_folder
 from modify_fl.privacy.release import Released, ReleaseGate, Reply, failure, record_unprotected, write_unprotected
 from modify_fl.privacy.statement import sentence, statement_of
-from protocol.errors import Error, PolicyError, StorageError, TensorError
+from protocol.errors import Error, KeyFileError, PolicyError, StorageError, TensorError
 from protocol.provider import ProviderKey, issue_provider_key, read_provider_key
 from protocol.signing import PrivateKey, generate_key
 from protocol.trust import TrustStore
@@ -278,14 +280,70 @@ def test_after_an_unprotected_release_nothing_is_claimed_any_more(desk: Desk) ->
     refused(desk, PrivacyBudgetError, "nothing can be claimed", lambda: desk.write(trained(desk.style)))
 
 
-def test_photos_without_a_vault_need_no_record(desk: Desk, local: Path) -> None:
-    put_photos(desk.folder / "loose", first=40)
-    assert share(desk, local, desk.folder / "loose").statement.guarantee == "none"
+def test_what_left_before_a_vault_was_made_ends_its_claims(desk: Desk, local: Path) -> None:
+    photos = put_photos(desk.folder / "album", first=40)
+    released = share(desk, local, photos)
+    assert released.statement.guarantee == "none"
+    copy = put_photos(desk.folder / "copy", 2, first=42)  # one of the three photos
+    for folder in (photos, copy):
+        warnings = Vault.create(folder, order=3.7)[1]
+        assert warnings[0] == (
+            f"{released.release}, made of these photos, left without privacy (a present): nothing can be claimed"
+        )
+        with Vault.open(folder) as vault:
+            charge(vault, 100)
+            said = sentence(statement_of(vault.ledger))
+        assert said == f"guarantee: none ({released.release} left without differential privacy: a present)"
+    assert Vault.create(put_photos(desk.folder / "other", first=50), order=3.7)[1] == ()
+
+
+def test_photos_that_were_changed_since_are_known_by_their_place(tmp_path: Path) -> None:
+    photos = put_photos(tmp_path / "photos")
+    record_unprotected("a present", photos)
+    for path in photos.iterdir():
+        path.write_bytes(b"edited")
+    assert Vault.create(photos, order=3.7)[0].ledger.releases[0].reason == "a present"
+
+
+def test_what_left_of_photos_that_nobody_named_is_warned_of(tmp_path: Path) -> None:
+    release = record_unprotected("a present", None)
+    state, warnings = Vault.create(put_photos(tmp_path / "photos"), order=3.7)
+    assert warnings[0].startswith(f"{release} left without privacy (a present), and nobody said of which photos")
+    assert state.ledger.releases == ()
+
+
+def test_an_interrupted_vault_is_made_anew_with_what_left_before(tmp_path: Path) -> None:
+    photos = put_photos(tmp_path / "photos")
+    release = record_unprotected("a present", photos)
+    Vault.create(photos, order=3.7)
+    (photos / MARKER).unlink()  # it comes last
+    again = Vault.create(photos, order=3.7)[0]
+    assert [entry.release for entry in again.ledger.releases] == [release]
+    with Vault.open(photos) as vault:
+        vault.record_release(release="later", reason="another present")
+    (photos / MARKER).unlink()
+    with pytest.raises(PrivacyBudgetError, match="marker"):
+        Vault.create(photos, order=3.7)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"reason":"x","release":"y"}'])
+def test_a_damaged_record_of_what_left_stops_with_a_sentence(tmp_path: Path, damage: bytes) -> None:
+    release = record_unprotected("a present", None)
+    record = vaults_folder() / "unprotected" / release / "release.json"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (record.parent, record)] == [0o700, 0o600]
+    record.write_bytes(damage)
+    with pytest.raises(PrivacyBudgetError, match="is not what this program writes"):
+        Vault.create(put_photos(tmp_path / "photos"), order=3.7)
+    record.chmod(0o644)
+    with pytest.raises(KeyFileError, match="open to others"):
+        Vault.create(tmp_path / "photos", order=3.7)
 
 
 def test_who_has_vaults_must_say_which_photos(desk: Desk, local: Path) -> None:
     refused(desk, ConfigError, "which photos", lambda: share(desk, local, None))
     refused(desk, DataError, "there is no folder", lambda: share(desk, local, desk.folder / "nowhere"))
+    (desk.folder / "empty").mkdir()
+    refused(desk, DataError, "no picture", lambda: share(desk, local, desk.folder / "empty"))
     refused(desk, PrivacyBudgetError, "in use", lambda: share(desk, local, desk.folder / "photos"))
 
 
@@ -298,7 +356,3 @@ def test_what_may_leave_needs_no_reason(desk: Desk) -> None:
     desk.write(trained(desk.style), name="a.txt")
     with pytest.raises(ConfigError, match="may leave as it is"):
         share(desk, desk.folder / "a.txt", None)
-
-
-def test_without_any_vault_nothing_is_recorded_anywhere() -> None:
-    assert record_unprotected("a present", None)

@@ -46,6 +46,7 @@ WRITERS = {
     "modify_fl/pretrained/fetch.py": "public networks of others, below TORCH_HOME",
     "modify_fl/privacy/fingerprints.py": "keyed fingerprints, in the vault's private folder",
     "modify_fl/privacy/ledger.py": "the name of the run that holds the vault",
+    "modify_fl/privacy/loose.py": "what left of photos without a vault, beside the vaults",
     "modify_fl/privacy/making.py": "hands fingerprints to fingerprints.py",
     "modify_fl/privacy/places.py": "ledger and marker",
     "modify_fl/privacy/release.py": "THE GATE",
