@@ -56,7 +56,13 @@ def find_signer(record: SignatureRecord, trust: TrustStore, claim: Callable[[], 
 
 
 def _untrusted(pins: Sequence[PinnedKey], provider_id: str | None) -> ProtocolError:
-    claimed = "a key that it does not name" if provider_id is None else fingerprint_of(provider_id)
+    if provider_id is None:
+        return problem(
+            "E_UNTRUSTED",
+            why=f"it does not say whom it comes from; the trust store holds {len(pins)} provider keys",
+            fix="ask who gave you the file",
+        )
+    claimed = fingerprint_of(provider_id)
     known = [pin.label for pin in pins if pin.provider_id == provider_id]
     if known:
         return problem(
@@ -67,8 +73,9 @@ def _untrusted(pins: Sequence[PinnedKey], provider_id: str | None) -> ProtocolEr
         )
     return problem(
         "E_UNTRUSTED",
-        why=f"it says it is signed by {claimed}; the trust store holds {len(pins)} provider keys",
-        fix="compare this fingerprint with the provider by another channel, then run "
+        why=f"it says it comes from the provider whose first key is {claimed}, "
+        f"by that key or a later one; the trust store holds {len(pins)} provider keys",
+        fix="ask the provider for its key file, and for the fingerprint by another channel; if it is this one, run "
         f"content-client trust add FILE.mdfykey --fingerprint {claimed}",
         got=claimed,
     )

@@ -1,5 +1,6 @@
 """``content-client trust``: whose bundles are accepted on this machine (B-34 to B-43)."""
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,12 +69,7 @@ def _add(
             if file is not None:
                 _ask(console, key, file)
         elif fingerprint != key.fingerprint:
-            raise UntrustedKeyError(
-                "the fingerprint is not that of the key file",
-                why="the file was exchanged on its way, or the fingerprint belongs to another key",
-                fix="ask the provider for both again, by two different channels",
-                expected=fingerprint, got=key.fingerprint,
-            )  # fmt: skip
+            raise _another_fingerprint(fingerprint, key, file or DEMO_KEY)
         pin = store.add(key, label=label)
         console.say(f"accepted {pin.label} for {kinds(pin)}")
         console.say(f"fingerprint  {pin.fingerprint}")
@@ -100,11 +96,31 @@ def _warn_of_claim(console: Console, key: ProviderKey) -> None:
 
 def _ask(console: Console, key: ProviderKey, file: Path) -> None:
     """Show the fingerprint and ask; without a terminal it has to be given (B-34)."""
-    line = f"content-client trust add {file} --fingerprint {key.fingerprint}"
-    advice = f"compare this fingerprint with the provider by another channel, then run\n{line}"
+    advice = f"compare this fingerprint with the provider by another channel, then run\n{_line(key, file)}"
     console.note(f"the key says it belongs to {key.name}; its fingerprint is\n  {key.fingerprint}")
     if not console.confirm("did the provider tell you the same fingerprint by another channel?", otherwise=advice):
         raise UntrustedKeyError("the key was not accepted", why="the question was not answered with yes", fix=advice)
+
+
+def _line(key: ProviderKey, file: Path) -> str:
+    return f"content-client trust add {shlex.quote(str(file))} --fingerprint {key.fingerprint}"
+
+
+def _another_fingerprint(given: str, key: ProviderKey, file: Path) -> UntrustedKeyError:
+    """Return the error about a fingerprint that is not that of the key file; it need not mean that somebody cheats."""
+    if given == fingerprint_of(key.provider_id):
+        return UntrustedKeyError(
+            "the fingerprint is that of the provider's first key, and the file holds a later one",
+            why=f"the file says that it is key {key.serial} of this provider; its own fingerprint is {key.fingerprint}",
+            fix=f"compare that one with the provider by another channel, then run\n{_line(key, file)}",
+            expected=given, got=key.fingerprint,
+        )  # fmt: skip
+    return UntrustedKeyError(
+        "the fingerprint is not that of the key file",
+        why="the file was exchanged on its way, or the fingerprint belongs to another key",
+        fix="ask the provider for both again, by two different channels",
+        expected=given, got=key.fingerprint,
+    )  # fmt: skip
 
 
 def _warn_of_key(console: Console, pin: PinnedKey) -> None:

@@ -141,6 +141,22 @@ def atelier(tmp_path: Path) -> Atelier:
     return made
 
 
+def test_fingerprint_of_the_first_key_with_the_file_of_a_later_one_is_no_alarm(
+    atelier: Atelier, tmp_path: Path
+) -> None:
+    # A bundle names the first key only, so whoever follows its error with the present key file comes here.
+    client("trust", "remove", "Atelier", cwd=tmp_path)
+    second = atelier.rotate("key of today.mdfykey")
+    result = client("trust", "add", second, "--fingerprint", atelier.keys[0].fingerprint, "--json", cwd=tmp_path)
+    assert result.code == 5
+    assert "first key" in result.json["error"]["what"]
+    assert "exchanged" not in result.json["error"]["why"]
+    assert result.json["error"]["fix"] == [
+        "content-client", "trust", "add", str(second), "--fingerprint", atelier.keys[1].fingerprint
+    ]  # fmt: skip
+    assert TrustStore.default().list() == ()
+
+
 def test_update_takes_files_of_any_name_in_any_order(atelier: Atelier, tmp_path: Path) -> None:
     third = atelier.rotate("a.bin")
     fourth = atelier.rotate("b.bin", after=1)

@@ -84,7 +84,7 @@ def test_step_6_unknown_key(style_path: Path) -> None:
     error = refusal(style_path, trust=TrustStore.of(OTHER))
     assert (error.code, error.step, error.exit_code) == ("E_UNTRUSTED", 6, 5)
     # B-34: the whole fingerprint, and a line that can be pasted; U-45: no unverified name.
-    assert STUDIO.fingerprint in error.why
+    assert f"the provider whose first key is {STUDIO.fingerprint}, by that key or a later one" in error.why
     assert f"content-client trust add FILE.mdfykey --fingerprint {STUDIO.fingerprint}" in error.fix
     assert "Studio" not in error.why + error.fix + error.what
 
@@ -92,7 +92,8 @@ def test_step_6_unknown_key(style_path: Path) -> None:
 def test_step_6_unknown_key_with_a_broken_manifest(style_path: Path) -> None:
     forge(style_path, lambda members: members.update({"manifest.json": b"{}"}))
     error = refusal(style_path, trust=TrustStore.of(OTHER))
-    assert (error.code, error.step) == ("E_UNTRUSTED", 6)
+    assert (error.code, error.step, error.got) == ("E_UNTRUSTED", 6, None)
+    assert "trust add" not in error.fix  # with a fingerprint that nobody named
 
 
 @pytest.mark.parametrize(
