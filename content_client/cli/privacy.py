@@ -12,9 +12,10 @@ from content_client.private.vaults import epsilon_text, record_of, show_vault
 from modify_fl.console import Console, Verbosity, run_command
 from modify_fl.errors import ConfigError
 from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption, new_program
-from modify_fl.privacy.ledger import Vault, read_vault
+from modify_fl.privacy.ledger import Vault, VaultState, read_vault
 from modify_fl.privacy.places import places
 from modify_fl.privacy.settings import Unit
+from modify_fl.privacy.sharing import warn_of_overlaps
 from protocol.schema import encode
 
 __all__ = ["privacy"]
@@ -93,9 +94,15 @@ def _status(
             return _list(console)
         state = read_vault(photos or default_photos())
         show_vault(console, state)
+        _warn(console, state)
         return record_of(state)
 
     return run_command(console, action)
+
+
+def _warn(console: Console, state: VaultState) -> None:
+    for warning in warn_of_overlaps(state.place):
+        console.warn(warning)
 
 
 def _list(console: Console) -> Mapping[str, object]:
@@ -123,16 +130,18 @@ def _statement(
 ) -> int:
     """Say in one sentence what is guaranteed about photos, or that nothing is.
 
-    The sentence is about everything that was ever charged to their ledger.
+    The sentence is about everything that was ever charged to their ledger, and
+    to those of other vaults that hold some of the same photos.
     """
     console = _console("statement", as_json, quiet, verbose, debug)
 
     def action() -> Mapping[str, object]:
         from modify_fl.privacy.statement import sentence, statement_of
 
-        ledger = read_vault(photos or default_photos()).ledger
-        made = statement_of(ledger, accountant="PRV" if prv else "RDP")
+        state = read_vault(photos or default_photos())
+        made = statement_of(state.ledger, accountant="PRV" if prv else "RDP")
         console.say(sentence(made))
+        _warn(console, state)
         return {"sentence": sentence(made), **cast("Mapping[str, object]", encode(made))}
 
     return run_command(console, action)

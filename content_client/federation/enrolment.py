@@ -21,6 +21,8 @@ from modify_fl.federated.visibility import COLUMNS, Row, rows
 from modify_fl.outputs import make_folder
 from modify_fl.privacy.accounting import Segment, rdp_of
 from modify_fl.privacy.ledger import VaultState, read_vault
+from modify_fl.privacy.sharing import warn_of_overlaps
+from modify_fl.privacy.statement import require_claim
 from protocol.encryption import Identity
 from protocol.errors import StorageError
 from protocol.schema import encode
@@ -131,7 +133,7 @@ def check_site(site: SiteFolder, kit: Path, settings: SiteSettings, identity: Id
     Raises:
         ConfigError: The kit is another than the enrolled one.
         FederationPolicyError: The policy does not allow it.
-        PrivacyBudgetError: There is no vault, or too little is left in it.
+        PrivacyBudgetError: There is no vault, too little is left in it, or nothing can be claimed about its photos.
         DataError: There are no photos.
         ProtocolError: The bundle is not acceptable, or the key cannot be used.
     """
@@ -179,6 +181,7 @@ def _vault(photos: Path, kit: Kit) -> VaultState:
             why=f"it protects each {opening.unit} at delta {opening.delta:g}, the plan each {private.unit} at delta "
             f"{private.delta:g}", fix="ask the coordinator for a plan with these numbers",
         )  # fmt: skip
+    require_claim(state.ledger)
     if not _affords(state, kit, rounds=1):
         raise PrivacyBudgetError("the budget of these photos does not allow a round of this plan")
     return state
@@ -223,6 +226,8 @@ def preview(checked: Checked, console: Console) -> Mapping[str, object]:
         ledger = checked.vault.ledger
         console.say(f"spends       {epsilon_text(privacy.eps_max or 0, privacy.delta or 0, privacy.unit or '')}")
         console.say(f"left         {100 * (1 - ledger.spent / ledger.limit):.1f} % of the budget of these photos")
+        for warning in warn_of_overlaps(checked.vault.place):
+            console.warn(warning)
         if not _affords(checked.vault, kit, rounds=plan.rounds):
             console.warn("the budget of these photos ends before the last round; this site then answers with one word")
     else:

@@ -16,10 +16,11 @@ from content_client.private.request import PrivateRequest, begin, plan_of, setti
 from modify_fl.console import Console
 from modify_fl.events import TrainingEvent
 from modify_fl.options import run_folder
-from modify_fl.privacy.ledger import Vault, read_vault
+from modify_fl.privacy.ledger import Vault, VaultState, read_vault
 from modify_fl.privacy.release import ReleaseGate
 from modify_fl.privacy.settings import DpSettings
-from modify_fl.privacy.statement import sentence
+from modify_fl.privacy.sharing import require_public
+from modify_fl.privacy.statement import require_claim, sentence
 from modify_fl.progress import MetricsLog, duration
 from modify_fl.training.estimate import peak_memory
 from modify_fl.training.private import PrivateStylization, PrivateTask, adapt_private
@@ -51,13 +52,14 @@ def adapt_privately(
         ConfigError: A number makes no sense, or the run in the folder had others.
         PrivacyBudgetError: No vault, no budget, or a check failed (exit 11).
     """
-    groups = unit_groups(task.photos.names, request, read_vault(source).ledger.opening.unit, console)
+    groups = _groups(task, request, read_vault(source), console)
     key, provider = adapter_identity(TrustStore.default(), task.ask)
     faces = PublicFaces.adapted_to(task, request, fresh=fresh, console=console)
     folder = run_folder(task.out)
     with Vault.open(source, run=task.out.name) as vault:
         for warning in vault.warnings:
             console.warn(warning)
+        require_claim(vault.ledger)  # again, now that all photos were looked at
         begun = begin(folder, request, vault, fresh=fresh, clip=lambda: faces.clip(task, request) if faces else 1.0)
         tell_plan(console, plan_of(begun.settings, _size(task)), vault.unit, accept=request.accept_low_utility)
         private = _task_of(task, request, begun.settings, faces)
@@ -99,7 +101,7 @@ def plan_privately(
     Arguments and errors as there.
     """
     state = read_vault(source)
-    groups = unit_groups(task.photos.names, request, state.ledger.opening.unit, console)
+    groups = _groups(task, request, state, console)
     settings = settings_for(request, Vault(state), clip=request.clip or 1.0)  # looked at, not held: no charge follows
     compute = resolve(task.runtime)
     units = PhotoUnits(
@@ -121,6 +123,21 @@ def plan_privately(
         "epsilon": made.epsilon_rdp, "delta": made.delta, "unit": settings.unit, "signal_to_noise": made.snr,
         "seconds": seconds, "memory": memory, "isolation": found.isolation, "out": task.out, "compute": str(compute),
     }  # fmt: skip
+
+
+def _groups(task: Adaptation, request: PrivateRequest, state: VaultState, console: Console) -> list[list[int]]:
+    """Check what can be checked before anything is computed, and return the photos of each unit.
+
+    Raises:
+        ConfigError: A photo does not say whose it is.
+        PrivacyBudgetError: Another unit is asked for than the vault has, nothing can be claimed about its photos,
+            or public faces are photos of a vault.
+    """
+    groups = unit_groups(task.photos.names, request, state.ledger.opening.unit, console)
+    require_claim(state.ledger)
+    if request.public is not None:
+        require_public(request.public, state.photos)
+    return groups
 
 
 def _never(steps: int) -> None:

@@ -18,7 +18,7 @@ from modify_fl.errors import DataError
 from protocol.errors import StorageError
 from protocol.storage import PRIVATE, atomic_writer, read_file
 
-__all__ = ["Fingerprints", "load_secret", "overlaps", "take_fingerprints"]
+__all__ = ["Fingerprints", "load_secret", "overlaps", "read_fingerprints", "take_fingerprints"]
 
 _SECRET_BYTES = 32
 _HEX = 32  # 128 bits of the HMAC: no two photos share them by chance
@@ -41,7 +41,7 @@ class Fingerprints:
         Raises:
             StorageError: The file cannot be read or written.
         """
-        every = sorted(self.values | _load(vault))
+        every = sorted(self.values | read_fingerprints(vault))
         with atomic_writer(vault / _NAME, mode=PRIVATE, overwrite=True) as stream:
             stream.write(json.dumps(every).encode())
 
@@ -67,11 +67,11 @@ def load_secret(vaults: Path) -> bytes:
     return secret
 
 
-def take_fingerprints(photos: Path, secret: bytes) -> Fingerprints:
+def take_fingerprints(photos: Path | str, secret: bytes) -> Fingerprints:
     """Read every photo once.
 
     Args:
-        photos: A folder or a ZIP file, read as ``adapt`` reads it.
+        photos: A folder or a ZIP file, read as ``adapt`` reads it; as text, also the name of a data set.
         secret: From ``load_secret``.
 
     Raises:
@@ -82,7 +82,7 @@ def take_fingerprints(photos: Path, secret: bytes) -> Fingerprints:
     return Fingerprints(values, hmac.new(secret, joined, hashlib.sha256).hexdigest())
 
 
-def _values(photos: Path, secret: bytes) -> Iterator[str]:
+def _values(photos: Path | str, secret: bytes) -> Iterator[str]:
     with open_pictures(photos) as files:
         for name in files.names:
             try:
@@ -92,19 +92,24 @@ def _values(photos: Path, secret: bytes) -> Iterator[str]:
             yield hmac.new(secret, data, hashlib.sha256).hexdigest()[:_HEX]
 
 
-def overlaps(mine: Fingerprints, vaults: Iterable[Path]) -> dict[str, int]:
-    """Return how many of the photos other vaults hold too, by the name of the vault's folder.
+def overlaps(mine: frozenset[str], folders: Iterable[Path]) -> dict[str, int]:
+    """Return how many of the photos were fingerprinted in other folders too, by the name of the folder.
 
     Args:
-        mine: Of the photos at hand.
-        vaults: Folders of the other vaults.
+        mine: Fingerprints of the photos at hand.
+        folders: Each holds a list of fingerprints.
     """
-    shared = {folder.name: len(mine.values & _load(folder)) for folder in vaults}
+    shared = {folder.name: len(mine & read_fingerprints(folder)) for folder in folders}
     return {name: count for name, count in shared.items() if count}
 
 
-def _load(vault: Path) -> frozenset[str]:
-    path = vault / _NAME
+def read_fingerprints(folder: Path) -> frozenset[str]:
+    """Return the fingerprints that were kept in a folder; none where there is no list.
+
+    Raises:
+        StorageError: It cannot be read, or is damaged.
+    """
+    path = folder / _NAME
     if not path.exists():
         return frozenset()
     try:

@@ -20,10 +20,11 @@ from pathlib import Path
 from modify_fl.errors import ConfigError, PrivacyBudgetError, VaultBusyError
 from modify_fl.privacy.accounting import Segment, epsilon_at, noise_multiplier_for, rdp_of, require_delta
 from modify_fl.privacy.fingerprints import load_secret, take_fingerprints
-from modify_fl.privacy.making import make_vault, warn_of_overlaps
+from modify_fl.privacy.making import make_vault
 from modify_fl.privacy.places import Marker, Place, vaults_folder
 from modify_fl.privacy.records import Budget, Charge, Entry, Release
 from modify_fl.privacy.settings import DpSettings, Unit
+from modify_fl.privacy.sharing import warn_of_overlaps
 from modify_fl.privacy.state import VaultState, read_vault
 from protocol.storage import PRIVATE, atomic_writer, exclusive_lock, storage_errors
 
@@ -246,9 +247,8 @@ class Vault:
 
     def _compare_photos(self) -> None:
         """Take up photos that came since, and look for other vaults that hold them too (P-47)."""
-        mine = take_fingerprints(self._photos, load_secret(vaults_folder()))
-        self.warnings = warn_of_overlaps(mine, self._place)
-        mine.save(self._place.folder)
+        take_fingerprints(self._photos, load_secret(vaults_folder())).save(self._place.folder)
+        self.warnings = warn_of_overlaps(self._place)
 
     def _require_same_claim(self, settings: DpSettings) -> None:
         for name, got, ours in (("unit", settings.unit, self.unit), ("delta", settings.delta, self.delta)):

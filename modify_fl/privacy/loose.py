@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 from modify_fl.errors import PrivacyBudgetError
-from modify_fl.privacy.fingerprints import Fingerprints, load_secret, overlaps, take_fingerprints
+from modify_fl.privacy.fingerprints import load_secret, overlaps, take_fingerprints
 from modify_fl.privacy.places import vaults_folder
 from modify_fl.privacy.records import Release
 from protocol.canonical import dump_json, parse_json
@@ -69,8 +69,8 @@ class LooseRelease:
         with atomic_writer(self.folder / _RECORD, mode=PRIVATE) as stream:
             stream.write(dump_json(encode(self)))
 
-    def shares(self, mine: Fingerprints) -> bool:
-        """Return whether it was made of one of these photos."""
+    def shares(self, mine: frozenset[str]) -> bool:
+        """Return whether it was made of one of the photos with these fingerprints."""
         return bool(overlaps(mine, [self.folder]))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from modify_fl.datasets import open_pictures
 from modify_fl.errors import ConfigError, PrivacyBudgetError
 from modify_fl.privacy.accounting import ORDERS, order_for, overhead, require_delta
-from modify_fl.privacy.fingerprints import Fingerprints, load_secret, overlaps, take_fingerprints
+from modify_fl.privacy.fingerprints import load_secret, take_fingerprints
 from modify_fl.privacy.loose import LooseRelease, loose_releases
 from modify_fl.privacy.places import (
     MARKER,
@@ -24,10 +24,11 @@ from modify_fl.privacy.places import (
 )
 from modify_fl.privacy.records import Ledger, Opening, Release
 from modify_fl.privacy.settings import Unit
+from modify_fl.privacy.sharing import warn_of_overlaps
 from modify_fl.privacy.state import VaultState
 from protocol.storage import storage_errors
 
-__all__ = ["make_vault", "warn_of_overlaps"]
+__all__ = ["make_vault"]
 
 _SHARE = 0.05  # of the photos in one sub-folder, above which they may be of one person (P-9)
 
@@ -53,15 +54,15 @@ def make_vault(
         require_delta(delta, max(1, len(mine.values)))
         marked = can_hold_marker(folder)
         place, ledger, left = Place(vaults / opening.vault), Ledger.begin(opening), loose_releases()
-        gone = [item for item in left if item.photos == folder.as_uri() or item.shares(mine)]
+        gone = [item for item in left if item.photos == folder.as_uri() or item.shares(mine.values)]
         for item in gone:
             ledger = ledger.extended(item.line)
-        warnings = (*_warn_of_releases(left, gone), *warn_of_overlaps(mine, place), *_warn_of_people(folder, unit))
         address = Address(photos=folder.as_uri(), commitment=None if marked else mine.commitment)
         place.open_for(ledger, address)
         mine.save(place.folder)
         if marked:
             Marker(vault=place.vault, sequence=ledger.sequence).write(folder)
+    warnings = (*_warn_of_releases(left, gone), *warn_of_overlaps(place), *_warn_of_people(folder, unit))
     return VaultState(place=place, photos=folder, ledger=ledger, marked=marked), warnings
 
 
@@ -112,19 +113,3 @@ def _warn_of_people(photos: Path, unit: Unit) -> tuple[str, ...]:
         "protects each photo but not the person; use --unit person"
     )
     return (warning,)
-
-
-def warn_of_overlaps(mine: Fingerprints, place: Place) -> tuple[str, ...]:
-    """Say which other vaults hold some of the photos too (P-47).
-
-    Args:
-        mine: Fingerprints of the photos.
-        place: Their own vault.
-    """
-    others = {other.vault: other for other in places() if other != place}
-    found = overlaps(mine, (other.folder for other in others.values()))
-    return tuple(
-        f"{count} of these photos are in the vault {vault} too ({others[vault].address.path}): what is spent there "
-        "and here adds up, and no ledger counts both"
-        for vault, count in found.items()
-    )

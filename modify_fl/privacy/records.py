@@ -263,7 +263,15 @@ class Ledger:
     @property
     def spent(self) -> float:
         """RDP at alpha*, what the filter counts."""
-        return self.rdp[self.opening.orders.index(self.opening.order)]
+        return self.rdp_at(self.opening.order)
+
+    def keeps(self, order: float) -> bool:
+        """Return whether RDP is known at this order."""
+        return order in self.opening.orders
+
+    def rdp_at(self, order: float) -> float:
+        """Return the summed RDP at one of the vault's orders."""
+        return self.rdp[self.opening.orders.index(order)]
 
     @property
     def limit(self) -> float:

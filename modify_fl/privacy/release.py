@@ -14,6 +14,7 @@ made the tensors is the one of this package.
 | no charge for the run, fewer steps charged than taken, or charged for another style | ``PrivacyBudgetError`` |
 | repeatable noise in the run | ``PrivacyBudgetError`` |
 | test-time or ``local-only`` weights | ``PolicyError``, E_LOCAL_ONLY |
+| the vault, or another one with some of its photos, says that nothing can be claimed | ``PrivacyBudgetError`` |
 | a tensor that is no trainable one, a buffer, another shape or type | ``TensorError`` |
 | weights without differential privacy | ``write_unprotected``, with a reason that enters file and ledger |
 """
@@ -36,7 +37,7 @@ from modify_fl.privacy.ledger import Vault
 from modify_fl.privacy.loose import LooseRelease
 from modify_fl.privacy.places import find_place, held_vaults, places, require_photos
 from modify_fl.privacy.records import Charge
-from modify_fl.privacy.statement import no_guarantee, statement_of
+from modify_fl.privacy.statement import no_guarantee, require_claim, statement_of
 from protocol.errors import ProtocolError, StorageError
 from protocol.lint import lint_texts
 from protocol.manifest import BundleInfo, Federation
@@ -168,13 +169,7 @@ class ReleaseGate:
         charges = self._charges(run)
         require_charged(charges, adapted.summary.steps, self._style.digest)
         check_tensors(adapted.tensors, self._style.manifest)
-        unprotected = next((entry for entry in self._vault.ledger.releases if entry.reason is not None), None)
-        if unprotected:
-            raise PrivacyBudgetError(
-                "nothing can be claimed about these photos any more",
-                why=f"{unprotected.release} left without differential privacy: {unprotected.reason}",
-                fix="release this too without a claim: content-client export --release-unprotected REASON",
-            )
+        require_claim(self._vault.ledger)
 
 
 def _reply(

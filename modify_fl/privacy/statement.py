@@ -1,24 +1,28 @@
 """What may be said about photos, from what a ledger holds (P-1 to P-3).
 
 The sentence itself is ``protocol.privacy.privacy_statement``, which readers of an
-adapter compute again. No number of it can be chosen here: all come from the ledger.
+adapter compute again. No number of it can be chosen here: all come from the ledger,
+and from those of other vaults that hold some of the same photos (ADR 18).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from modify_fl.privacy.accounting import Accountant, Segment, accountant_version, epsilon_of
+from modify_fl.errors import PrivacyBudgetError
+from modify_fl.privacy.accounting import Accountant, Segment, accountant_version, epsilon_at, epsilon_of
 from modify_fl.privacy.records import Charge, Ledger
+from modify_fl.privacy.sharing import Sharing, sharing_of
 from protocol.privacy import DpMechanism, DpStatement, privacy_statement
 
-__all__ = ["NOT_COVERED", "joint_statement", "no_guarantee", "sentence", "statement_of"]
+__all__ = ["NOT_COVERED", "joint_statement", "no_guarantee", "require_claim", "sentence", "statement_of"]
 
 NOT_COVERED = ("stylised images you share", "logs you export", "test-time weights")
 """Outputs that no claim of this project covers (P-1, P-50)."""
 
 _NO_RUN = "no run under differential privacy was charged to these photos"
 _TEST = "the noise was repeatable"
+_OTHER_CLAIM = "some of these photos are in another vault too, whose charges make another claim and do not add up"
 _GRID = 1e4
 
 
@@ -37,6 +41,9 @@ def statement_of(
 ) -> DpStatement:
     """Return the statement about all photos of a vault, composed over everything that was charged (P-40).
 
+    Where other vaults hold some of the photos, their charges and releases count here
+    too: a photo that is in both was used by both (P-34, P-47).
+
     Args:
         ledger: Of the vault.
         accountant: ``PRV`` for the smaller of RDP and PRV, where all charges are of
@@ -47,23 +54,55 @@ def statement_of(
 
     Returns:
         A claim; or ``guarantee: none`` where nothing was charged, noise was
-        repeatable, or something left without protection.
+        repeatable, something left without protection, or another vault with some of
+        the photos has charges that do not add up.
+
+    Raises:
+        PrivacyBudgetError: The ledger of such a vault cannot be relied on.
     """
-    unprotected = [entry for entry in ledger.releases if entry.reason is not None]
-    if unprotected:
-        return no_guarantee(f"{unprotected[0].release} left without differential privacy: {unprotected[0].reason}")
-    if not ledger.charges:
-        return no_guarantee(_NO_RUN)
-    if any(charge.deterministic for charge in ledger.charges):
-        return no_guarantee(_TEST, test=True)
-    opening, mechanisms = ledger.opening, _mechanisms(ledger.charges)
-    chosen, epsilon = _account(ledger, accountant)
+    sharing = sharing_of(ledger.opening.vault)
+    hindrance = _hindrance(ledger, sharing)
+    if hindrance is not None or not ledger.charges:
+        return hindrance or no_guarantee(_NO_RUN)
+    opening, every = ledger.opening, (ledger, *(other for other in sharing.ledgers if other.charges))
+    chosen, epsilon = _account(ledger, accountant) if len(every) == 1 else ("RDP", _sum(every))
     return DpStatement(
         applied=True, unit=opening.unit, adjacency="add/remove", epsilon=_up(epsilon), delta=opening.delta,
-        mechanisms=mechanisms, accountant=chosen, accountant_version=accountant_version(),
-        releases=tuple(entry.release for entry in ledger.releases) or (release,), n_is_public=False,
+        mechanisms=_mechanisms([charge for part in every for charge in part.charges]), accountant=chosen,
+        accountant_version=accountant_version(),
+        releases=tuple(entry.release for part in every for entry in part.releases) or (release,), n_is_public=False,
         tuned_on_private=tuned_on_private, not_covered=NOT_COVERED,
     )  # fmt: skip
+
+
+def require_claim(ledger: Ledger) -> None:
+    """Refuse photos about which nothing can be claimed, whatever is charged to them from now on.
+
+    Args:
+        ledger: Of their vault.
+
+    Raises:
+        PrivacyBudgetError: See ``statement_of`` for the cases.
+    """
+    hindrance = _hindrance(ledger, sharing_of(ledger.opening.vault))
+    if hindrance is not None:
+        raise PrivacyBudgetError(
+            "nothing can be claimed about these photos any more", why=hindrance.reason or "",
+            fix="train and release without a claim: content-client export --release-unprotected REASON",
+        )  # fmt: skip
+
+
+def _hindrance(ledger: Ledger, sharing: Sharing) -> DpStatement | None:
+    """Return why nothing can be claimed, whatever is charged from now on; nothing where something can."""
+    others = [other for other in sharing.ledgers if other.charges]
+    gone = (*(entry for entry in ledger.releases if entry.reason is not None), *sharing.unprotected)
+    if gone:
+        return no_guarantee(f"{gone[0].release} left without differential privacy: {gone[0].reason}")
+    if any(charge.deterministic for part in (ledger, *others) for charge in part.charges):
+        return no_guarantee(_TEST, test=True)
+    if any(other.opening.unit != ledger.opening.unit or not other.keeps(ledger.opening.order) for other in others):
+        return no_guarantee(_OTHER_CLAIM)
+    return None
 
 
 def joint_statement(statements: Sequence[DpStatement]) -> DpStatement:
@@ -95,7 +134,7 @@ def sentence(statement: DpStatement) -> str:
     return f"guarantee: {statement.guarantee} ({statement.reason})"
 
 
-def _mechanisms(charges: tuple[Charge, ...]) -> tuple[DpMechanism, ...]:
+def _mechanisms(charges: Sequence[Charge]) -> tuple[DpMechanism, ...]:
     """Add up the steps of equal mechanisms."""
     steps: dict[tuple[float, float, float], int] = {}
     for charge in charges:
@@ -115,6 +154,13 @@ def _account(ledger: Ledger, accountant: Accountant) -> tuple[Accountant, float]
         if tighter < ledger.epsilon:
             return "PRV", tighter
     return "RDP", ledger.epsilon
+
+
+def _sum(ledgers: Sequence[Ledger]) -> float:
+    """Return the epsilon of several ledgers together, at the order and delta of the first (P-34, P-45)."""
+    opening = ledgers[0].opening
+    spent = math.fsum(ledger.rdp_at(opening.order) for ledger in ledgers)
+    return epsilon_at(opening.order, spent, opening.delta)
 
 
 def _up(epsilon: float) -> float:

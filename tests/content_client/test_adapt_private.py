@@ -8,6 +8,7 @@ import pytest
 from programs import QUICK, Result, client, draw_photos
 
 from modify_fl.privacy.ledger import read_vault
+from modify_fl.privacy.release import record_unprotected
 from protocol.verify import inspect_bundle
 
 NUMBERS = ("--n-public", "6", "--batch", "3", "--steps", "2", "--accept-low-utility")
@@ -134,6 +135,27 @@ def test_public_faces_come_first_give_the_bound_and_judge_the_result(vault: Path
     assert any(name.startswith("encoder.blocks.") for name in names)  # what public faces moved is in it
     record = json.loads((vault / "photos.mdfa.run" / "private.json").read_text(encoding="utf-8"))
     assert record["settings"]["max_grad_norm"] == body["settings"]["max_grad_norm"]
+
+
+def test_public_faces_that_somebody_has_to_protect_are_refused_before_anything_is_trained(vault: Path) -> None:
+    """They train E' without noise; the claim about the photos would be false."""
+    draw_photos(vault / "copy", 2, first=5)  # one of the six
+    words = (*NUMBERS, "--epsilon", "4", "--budget", "1steps", "--public")
+    for public, sentence in (("photos", "are in one place"), ("copy", "1 of the public faces copy are photos")):
+        for more in ((), ("--dry-run",)):
+            refused = adapt(vault, *words, public, *more)
+            assert (refused.code, sentence in refused.err) == (11, True), refused.err
+    assert spent(vault) == 0.0
+    assert not (vault / "photos.mdfa.run").exists()
+
+
+def test_photos_without_a_claim_are_not_trained_on(vault: Path) -> None:
+    """P-39: the budget would be spent on an adapter that may not leave."""
+    record_unprotected("a present", vault / "photos")
+    for more in ((), ("--dry-run",)):
+        refused = adapt(vault, *NUMBERS, "--epsilon", "4", *more)
+        assert (refused.code, "nothing can be claimed" in refused.err) == (11, True), refused.err
+    assert spent(vault) == 0.0
 
 
 def test_the_unit_is_that_of_the_vault(desk: Path) -> None:

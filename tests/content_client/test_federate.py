@@ -14,6 +14,7 @@ from modify_fl.errors import FederationPolicyError, FederationSetupError, Privac
 from modify_fl.federated.holder import held
 from modify_fl.federated.journal import Entry, append
 from modify_fl.federated.site_folder import SiteFolder
+from modify_fl.privacy.release import record_unprotected
 from protocol.errors import KeyFileError
 
 
@@ -123,6 +124,23 @@ def test_join_needs_the_enrolled_kit_the_bundle_and_photos(coordinator: Party, a
     assert anna.client("federate", "join", *words, "--photos", "nowhere").code == 10
     shutil.rmtree(anna.path / "config" / "trust")
     assert anna.client("federate", "join", *words).code == 5
+
+
+def test_photos_of_two_vaults_are_warned_of_and_those_without_a_claim_refused(coordinator: Party, anna: Party) -> None:
+    """P-47: a round would be charged, and its update refused at the gate."""
+    kit = coordinator.path / "protected" / "kit"
+    shutil.rmtree(anna.path / "site")
+    assert anna.client("federate", "enroll", kit, "--name", "anna").code == 0
+    shutil.copytree(anna.path / "photos", anna.path / "copy")
+    for photos in ("photos", "copy"):
+        assert anna.client("privacy", "init", "--photos", photos, "--epsilon", "50", "--delta", "1e-5").code == 0
+    words = ("federate", "preview", *join_words(coordinator, kit=kit))
+    shown = anna.client(*words)
+    assert (shown.code, "2 of these photos are in the vault" in shown.err) == (0, True), shown.err
+    with anna.at_home():
+        record_unprotected("a present", anna.path / "copy")
+    refused = anna.client(*words)
+    assert (refused.code, "nothing can be claimed about these photos" in refused.err) == (11, True), refused.err
 
 
 def test_a_plan_with_privacy_needs_a_vault_that_can_pay(coordinator: Party, anna: Party) -> None:

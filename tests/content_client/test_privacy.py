@@ -72,6 +72,8 @@ def test_photos_in_two_vaults_are_warned_of(desk: Path) -> None:
     warned = client("privacy", "init", "--photos", "copy", cwd=desk)
     assert warned.code == 0
     assert "3 of these photos are in the vault" in warned.err
+    for command in ("status", "statement"):
+        assert "3 of these photos are in the vault" in client("privacy", command, "--photos", "photos", cwd=desk).err
 
 
 def test_budget_is_raised_with_a_reason(desk: Path) -> None:
