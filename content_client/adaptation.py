@@ -4,6 +4,7 @@ Photos, the critic that has seen them, and checkpoints stay in the run's folder;
 the adapter holds the trained encoder tensors and nothing about the photos.
 """
 
+import shlex
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -186,7 +187,8 @@ def adapt_encoder(
     summary = adapted.summary
     console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.1f} MB, stays on this machine)")
     console.say(f"{summary.steps} steps over {len(task.photos)} photos in {duration(summary.seconds)}")
-    console.say(f"next: content-client stylize --bundle {task.bundle} --adapter {task.out} PHOTO... --out DIR")
+    command = shlex.join(["content-client", "stylize", "--bundle", str(task.bundle), "--adapter", str(task.out)])
+    console.say(f"next: {command} PHOTO... --out DIR")
     return {
         "adapter": task.out, "digest": digest, "mode": mode, "subset": adapted.subset, "photos": len(task.photos),
         "skipped": [name for name, _ in task.photos.skipped], "steps": summary.steps,

@@ -131,6 +131,6 @@ def accept_terms(
 
 def _agree(console: Console, usage: Usage) -> None:
     for label, uses in (("allowed", usage.allowed), ("prohibited", usage.prohibited)):
-        console.note(f"{label}: {'; '.join(uses) or 'nothing is named'}")
+        console.show(f"{label}: {'; '.join(uses) or 'nothing is named'}")
     if sys.stdin.isatty() and not console.confirm("do you agree to these terms?", otherwise=""):
         raise PolicyError("the terms were not accepted", code="E_USAGE", fix="answer yes to use this style")

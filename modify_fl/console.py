@@ -82,7 +82,7 @@ class Verbosity:
     json: bool = False
     """One JSON object on standard output, the rest on standard error."""
     quiet: bool = False
-    """Warnings and errors only."""
+    """Warnings, errors and questions only."""
     verbose: int = 0
     """Number of ``-v``; from 1 on the library's log is shown."""
     debug: bool = False
@@ -123,8 +123,12 @@ class Console:
     def note(self, text: str) -> None:
         """Print a remark about the course of the work to standard error."""
         if not self.verbosity.quiet:
-            self._progress.end()
-            write_line(sys.stderr, f"{self.program}: {text}")
+            self.show(text)
+
+    def show(self, text: str) -> None:
+        """Print what somebody is asked about, or agrees to, to standard error, whatever the verbosity (B-34)."""
+        self._progress.end()
+        write_line(sys.stderr, f"{self.program}: {text}")
 
     def warn(self, text: str) -> None:
         """Print a warning and keep it for the envelope; the same one is said once."""

@@ -51,9 +51,10 @@ def fetch_weights(
     if not wanted:
         console.say(f"nothing to fetch: {home} has them")
         return {"folder": home, "fetched": {}}
+    tell = console.say if accepted or dry_run else console.show
     for network in wanted:
-        console.say(f"{network.name:<24}{network.use}")
-        console.say(f"{'':<24}licence: {network.licence}")
+        tell(f"{network.name:<24}{network.use}")
+        tell(f"{'':<24}licence: {network.licence}")
     if dry_run:
         return {"folder": home, "fetched": {}, "planned": [network.name for network in wanted]}
     if not accepted and not console.confirm("do you accept these licences?", otherwise="add --accept-licences"):

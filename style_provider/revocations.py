@@ -6,6 +6,7 @@ onto it only if one of the provider's own keys signed it, whatever the date.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -199,7 +200,7 @@ def _newest(lists: list[Revocation]) -> Revocation | None:
 
 def announce(console: Console, revocation: Revocation, path: Path) -> Mapping[str, object]:
     """Say what a revocation takes back and what clients do with it; the end of every command that makes one."""
-    line = f"content-client trust update {path.name}"
+    line = f"content-client trust update {shlex.quote(path.name)}"
     number = f"list number {revocation.number}" if revocation.number else "the key revokes itself"
     console.say(f"revocation   {path}  ({number}; give this file to your clients)")
     for what, entries in (("key", revocation.keys), ("bundle", revocation.bundles)):

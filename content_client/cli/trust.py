@@ -97,7 +97,7 @@ def _warn_of_claim(console: Console, key: ProviderKey) -> None:
 def _ask(console: Console, key: ProviderKey, file: Path) -> None:
     """Show the fingerprint and ask; without a terminal it has to be given (B-34)."""
     advice = f"compare this fingerprint with the provider by another channel, then run\n{_line(key, file)}"
-    console.note(f"the key says it belongs to {key.name}; its fingerprint is\n  {key.fingerprint}")
+    console.show(f"the key says it belongs to {key.name}; its fingerprint is\n  {key.fingerprint}")
     if not console.confirm("did the provider tell you the same fingerprint by another channel?", otherwise=advice):
         raise UntrustedKeyError("the key was not accepted", why="the question was not answered with yes", fix=advice)
 

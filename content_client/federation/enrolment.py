@@ -1,5 +1,6 @@
 """A site before its first round: its folder and key, its policy, and whether a plan fits what is here (F-12, F-33)."""
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -64,7 +65,8 @@ def enroll(folder: Path, out: Path, *, name: str, unprotected: str | None, conso
             staging.rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    trust = f"content-client trust add {out / 'kit' / COORDINATOR_KEY} --fingerprint {kit.key.fingerprint}"
+    file = out / "kit" / COORDINATOR_KEY
+    trust = shlex.join(["content-client", "trust", "add", str(file), "--fingerprint", kit.key.fingerprint])
     console.say(f"private key  {out / SITE_KEY}  (keep it to yourself)")
     console.say(f"public key   {out / SITE_PUBLIC}  (send this file to the coordinator, and nothing else)")
     console.say(f"policy       {out / POLICY}  (read it; what it does not name is refused)")

@@ -5,6 +5,7 @@ a coordinator that comes back after a crash finds its sites (F-23).
 """
 
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Mapping
@@ -67,7 +68,7 @@ def join(checked: Checked, console: Console, *, once: bool) -> Mapping[str, obje
 
     compat.check()
     site = checked.site
-    with held(site.path, fix=f"run content-client federate leave --site {site.path}"):
+    with held(site.path, fix=f"run content-client federate leave --site {shlex.quote(str(site.path))}"):
         site.write_settings(checked.settings)
         write_shim(site)
         append(site.journal, "joined", coordinator=checked.kit.file.address, bundle=checked.kit.plan.bundle,
@@ -100,7 +101,7 @@ def _take_part(checked: Checked, watch: _Watch, console: Console, *, once: bool)
         child = _start(checked)
         try:
             console.note(f"waiting for {checked.kit.file.address}; to end this, press Ctrl-C or run "
-                         f"content-client federate leave --site {checked.site.path}")  # fmt: skip
+                         f"content-client federate leave --site {shlex.quote(str(checked.site.path))}")  # fmt: skip
             while child.alive:
                 time.sleep(_PAUSE)
                 _end_where_refused(_tell(checked.site, watch, console))

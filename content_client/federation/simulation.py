@@ -5,6 +5,7 @@ result is ``local-only``; with it, each site's photos are a vault of their own, 
 round is charged there before it runs, and the result may be shared.
 """
 
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -158,7 +159,8 @@ def run_simulation(task: Simulation, *, fresh: bool, dry_run: bool, console: Con
     console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.1f} MB), which {leaves}")
     if statement.applied:
         console.say(sentence(statement))
-    console.say(f"next: content-client stylize --bundle {task.bundle} --adapter {task.out} PHOTO... --out DIR")
+    command = shlex.join(["content-client", "stylize", "--bundle", str(task.bundle), "--adapter", str(task.out)])
+    console.say(f"next: {command} PHOTO... --out DIR")
     result = {
         "adapter": task.out, "digest": released.digest, "run": folder, "plan": asdict(plan),
         "sites": len(task.grounds), "photos": [len(ground.photos) for ground in task.grounds],

@@ -5,6 +5,7 @@ the run, preflight, charged steps, release through the gate. A run that is
 repeated goes on with the numbers it began with.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -85,7 +86,8 @@ def adapt_privately(
     compared = faces.compare(task, private, adapted.tensors) if faces else None
     if compared:
         _tell_comparison(console, compared)
-    console.say(f"next: content-client stylize --bundle {task.bundle} --adapter {task.out} PHOTO... --out DIR")
+    command = shlex.join(["content-client", "stylize", "--bundle", str(task.bundle), "--adapter", str(task.out)])
+    console.say(f"next: {command} PHOTO... --out DIR")
     return {
         "adapter": task.out, "digest": released.digest, "release": released.release, "run": folder,
         "steps": adapted.summary.steps, "subset": adapted.subset, "settings": asdict(begun.settings),

@@ -1,5 +1,6 @@
 """What is known of a vault without holding it, checked against its marker (P-42, P-43)."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def read_vault(photos: Path) -> VaultState:
         raise PrivacyBudgetError(
             f"{photos} has no vault",
             why="a budget must be set before differential privacy can spend it (P-46)",
-            fix=f"run content-client privacy init --photos {photos} --epsilon 8 --delta 1e-5",
+            fix=f"run content-client privacy init --photos {shlex.quote(str(photos))} --epsilon 8 --delta 1e-5",
         )
     place, marker = found
     ledger = place.read()

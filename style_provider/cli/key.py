@@ -1,5 +1,6 @@
 """``style-provider key``: look at, hand out, protect, replace and end signing keys (B-32, B-36 to B-41)."""
 
+import shlex
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -93,7 +94,7 @@ def _export(
     def action() -> Mapping[str, object]:
         provider = read_provider_key(public_path(file))
         write_provider_key(out, provider, overwrite=overwrite)
-        line = f"content-client trust add {out.name} --fingerprint {provider.fingerprint}"
+        line = shlex.join(["content-client", "trust", "add", out.name, "--fingerprint", provider.fingerprint])
         console.say(f"public key   {out}  (give this file to your clients)")
         console.say(f"fingerprint  {provider.fingerprint}")
         console.say()
@@ -244,7 +245,8 @@ def _record(provider: ProviderKey) -> dict[str, object]:
 def _report(
     console: Console, provider: ProviderKey, files: KeyFiles, old: Path, renewed: Path | None
 ) -> Mapping[str, object]:
-    line = f"content-client trust update {files.public.name}{f' {renewed.name}' if renewed else ''}"
+    names = [files.public.name, *([renewed.name] if renewed else [])]
+    line = shlex.join(["content-client", "trust", "update", *names])
     console.say(f"private key  {files.private}  (sign with this one from now on; keep it to yourself)")
     console.say(f"public key   {files.public}  (give this file to your clients)")
     console.say(f"revocation   {files.revocation}  (keep it elsewhere, and to yourself)")

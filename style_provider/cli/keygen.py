@@ -1,5 +1,6 @@
 """``style-provider keygen``: a signing key, what clients pin, and what ends it (B-32, B-36, B-41)."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -62,7 +63,7 @@ def keygen(
 
 
 def _report(console: Console, provider: ProviderKey, files: KeyFiles, *, protected: bool) -> Mapping[str, object]:
-    line = f"content-client trust add {files.public.name} --fingerprint {provider.fingerprint}"
+    line = shlex.join(["content-client", "trust", "add", files.public.name, "--fingerprint", provider.fingerprint])
     state = "passphrase set" if protected else "no passphrase"
     console.say(f"private key  {files.private}  ({state}; keep it to yourself)")
     console.say(f"public key   {files.public}  (give this file to your clients)")

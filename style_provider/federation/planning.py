@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -228,7 +229,7 @@ def _report(
         console.warn(_MASKED)
     console.say()
     console.say(f"Put the site.pub of each site into {sites}, one name each, then run:")
-    console.say(f"  style-provider federate serve {out}")
+    console.say(f"  style-provider federate serve {shlex.quote(str(out))}")
     return {
         "plan": out, "kit": out / "kit", "digest": kit.digest, "sites": names, "expected": plan.sites,
         "parameters": parameters, "bytes_per_site_and_round": bytes_each, "rounds": plan.rounds,

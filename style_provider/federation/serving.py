@@ -3,6 +3,7 @@
 Brings in Flower: imported after ``set_environment`` (F-4).
 """
 
+import shlex
 import shutil
 import time
 from collections.abc import Mapping
@@ -57,7 +58,7 @@ def serve(task: Serving, *, fresh: bool, console: Console) -> Mapping[str, objec
     """
     compat.check()
     folder, plan = task.folder, task.kit.plan
-    with held(folder.path, fix=f"end that first: run style-provider federate stop {folder.path}"):
+    with held(folder.path, fix=f"end that first: run style-provider federate stop {shlex.quote(str(folder.path))}"):
         if fresh:
             shutil.rmtree(folder.rounds, ignore_errors=True)
             append(folder.journal, "fresh")
@@ -119,8 +120,12 @@ def _broken(task: Serving, what: str, why: str) -> FederationError:
     append(task.folder.journal, "failed", rounds=done, why=why[:300])
     return FederationError(
         what, why=why.replace("ServerApp failed with exception: ", "") or f"{done} rounds are on the disk",
-        fix=f"to go on after round {done}, run style-provider federate serve {task.folder.path} --resume",
+        fix=f"to go on after round {done}, run {_resuming(task)}",
     )  # fmt: skip
+
+
+def _resuming(task: Serving) -> str:
+    return shlex.join(["style-provider", "federate", "serve", str(task.folder.path), "--resume"])
 
 
 def _end_earlier_runs(control: Control) -> None:
@@ -170,7 +175,7 @@ def _wait_for_sites(task: Serving, running: Running, console: Console) -> tuple[
     raise FederationError(
         f"{len(online)} of {plan.sites} sites came within {plan.wait_seconds:g} s, {plan.quorum} are needed",
         why=f"missing: {', '.join(missing)}" if missing else f"{len(nodes)} sites have sent a key",
-        fix=f"start the sites, then run style-provider federate serve {task.folder.path} --resume",
+        fix=f"start the sites, then run {_resuming(task)}",
     )
 
 
@@ -209,8 +214,9 @@ def _report(task: Serving, sealed: Sealed, console: Console) -> Mapping[str, obj
     }  # fmt: skip
     console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.2f} MB): {sealed.rounds} rounds")
     console.say(sealed.statement)
-    console.say(f"next: give it to the sites; content-client stylize --bundle {task.folder.settings().bundle} "
-                f"--adapter {task.out} PHOTO... --out DIR")  # fmt: skip
+    bundle = task.folder.settings().bundle
+    command = shlex.join(["content-client", "stylize", "--bundle", str(bundle), "--adapter", str(task.out)])
+    console.say(f"next: give it to the sites; {command} PHOTO... --out DIR")
     if sealed.skipped:
         why = f"rounds {', '.join(map(str, sealed.skipped))} had too few updates and changed nothing"
         raise ItemsFailedError(f"{len(sealed.skipped)} of {sealed.rounds} rounds were skipped", result=result, why=why)

@@ -82,6 +82,24 @@ def test_a_person_is_asked(answer: str, code: int, key: Path, tmp_path: Path, mo
     assert len(TrustStore.default().list()) == (code == 0)
 
 
+@pytest.mark.parametrize("form", ["--quiet", "--json"])
+def test_fingerprint_in_question_is_always_shown(
+    form: str, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # B-34
+    monkeypatch.setattr(sys, "stdin", _Terminal("yes\n"))
+    result = client("trust", "add", key, form, cwd=tmp_path)
+    assert result.code == 0
+    assert f"its fingerprint is\n  {read_provider_key(key).fingerprint}\n" in result.err
+
+
+def test_line_to_paste_survives_any_file_name(key: Path, tmp_path: Path) -> None:
+    file = tmp_path / "the studio's key.mdfykey"
+    file.write_bytes(key.read_bytes())
+    fix = client("trust", "add", file, "--json", cwd=tmp_path).json["error"]["fix"]
+    assert client(*fix[1:], cwd=tmp_path).code == 0
+
+
 # --- keys and revocations that arrive later ---------------------------------------------------
 
 NOW = datetime.now(UTC).replace(microsecond=0)

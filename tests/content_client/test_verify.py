@@ -94,6 +94,14 @@ def test_terms_are_accepted_once_per_bundle(desk: Path, publish: Publish) -> Non
     assert (again.code, "allowed" in again.err) == (0, False)
 
 
+def test_quiet_does_not_hide_the_terms_that_are_agreed_to(desk: Path, publish: Publish) -> None:
+    digest = publish(desk / "terms.mdfy", TERMS)
+    taken = client("verify", "terms.mdfy", "--accept-terms", "--quiet", cwd=desk)
+    assert (taken.code, taken.out, accepted(digest)) == (0, "", True)
+    assert "allowed: art" in taken.err
+    assert "prohibited: impersonation" in taken.err
+
+
 def test_terms_are_not_accepted_for_a_bundle_that_is_wrong(desk: Path, publish: Publish) -> None:
     digest = publish(desk / "terms.mdfy", Usage(audience=("age1x",), requires_acknowledgement=True))
     refused = client("verify", "terms.mdfy", "--accept-terms", cwd=desk)

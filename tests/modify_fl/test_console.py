@@ -165,8 +165,9 @@ def test_quiet_leaves_warnings_and_errors(capsys: pytest.CaptureFixture[str]) ->
     console.note("b")
     console.emit(TrainingEvent(kind="tick"))
     console.warn("c")
+    console.show("d")  # what a question is about
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "content-client: warning: c\n")
+    assert (captured.out, captured.err) == ("", "content-client: warning: c\ncontent-client: d\n")
 
 
 def test_verbose_shows_the_log(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,9 @@ def test_list_names_use_licence_and_file(program: str, tmp_path: Path) -> None:
 def test_nothing_is_fetched_before_licences_are_accepted(program: str, tmp_path: Path) -> None:
     asked = _weights(program, "fetch", cwd=tmp_path)
     assert asked.code == 2
-    assert "VGGFace2 was collected for research only" in asked.out
+    assert "VGGFace2 was collected for research only" in asked.err
+    for form in ("--quiet", "--json"):  # nobody agrees to what is not shown
+        assert "VGGFace2 was collected" in _weights(program, "fetch", form, cwd=tmp_path).err
     assert "add --accept-licences" in asked.err
     planned = _weights(program, "fetch", "lpips-alex", "--dry-run", "--json", cwd=tmp_path)
     assert planned.json["result"]["planned"] == ["lpips-alex"]

@@ -68,10 +68,10 @@ def test_show_without_a_public_file(tmp_path: Path) -> None:
 
 
 def test_export_writes_the_same_file(keys: Path) -> None:
-    result = provider("key", "export", "keys/studio.pem", "--out", "for-clients.mdfykey", cwd=keys.parent)
+    result = provider("key", "export", "keys/studio.pem", "--out", "for clients.mdfykey", cwd=keys.parent)
     assert result.code == 0
-    assert (keys.parent / "for-clients.mdfykey").read_bytes() == (keys / "studio.mdfykey").read_bytes()
-    line = f"content-client trust add for-clients.mdfykey --fingerprint {public(keys).fingerprint}"
+    assert (keys.parent / "for clients.mdfykey").read_bytes() == (keys / "studio.mdfykey").read_bytes()
+    line = f"content-client trust add 'for clients.mdfykey' --fingerprint {public(keys).fingerprint}"
     assert line in result.out
 
 
