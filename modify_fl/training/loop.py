@@ -210,7 +210,7 @@ def train(
         checkpoint_seconds: Time between two checkpoints; 0 saves after every step.
 
     Returns:
-        Training time over all parts of the run, in seconds.
+        Training time over all parts of the run, in seconds, as the last checkpoint has it: the same at every repeat.
 
     Raises:
         InterruptedRunError: A signal asked for a stop; a checkpoint was saved.
@@ -219,7 +219,8 @@ def train(
     """
     ranks = ranks or Ranks()
     seconds = _resume(trainer, folder, emit, ranks)
-    meter, saved, phase = _Meter(seconds, trainer.images_seen), time.monotonic(), trainer.phase
+    begun = trainer.images_seen
+    meter, saved, phase = _Meter(seconds, begun), time.monotonic(), trainer.phase
 
     def tell(kind: EventKind, message: str = "", values: Mapping[str, float] | None = None, pace: float = 0.0) -> None:
         left = (trainer.images_total - trainer.images_seen) / pace if pace else 0.0
@@ -257,9 +258,11 @@ def train(
                     f"stopped after {trainer.step_count} steps", why="a signal asked for it; a checkpoint was saved"
                 )
     ranks.require_agreement(trainer.tensors())
-    _save(trainer, folder, meter.seconds, ranks)
-    tell("done", f"{trainer.images_seen / 1000:.1f} kimg in {meter.seconds / 60:.1f} minutes")
-    return meter.seconds
+    if trainer.images_seen > begun:  # a finished run that is called again took no longer: its time decides an audit
+        seconds = meter.seconds
+        _save(trainer, folder, seconds, ranks)
+    tell("done", f"{trainer.images_seen / 1000:.1f} kimg in {seconds / 60:.1f} minutes")
+    return seconds
 
 
 def _agreed(trainer: Trainer, ranks: Ranks, *, stop: bool) -> bool:

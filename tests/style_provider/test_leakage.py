@@ -14,6 +14,7 @@ from protocol.manifest import Manifest
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 from protocol.verify import inspect_bundle, open_bundle
+from style_provider.leakage import package
 from style_provider.leakage.findings import HEADLINES
 
 DRAWN = ("--dataset", "synthetic", "--limit", "60", "--budget", "10steps", *QUICK)
@@ -180,6 +181,28 @@ def test_undeclared_images_are_confidential_and_refused_unless_measured(studio: 
     assert "the owner of all pictures agreed" in manifest.privacy.statement
     assert manifest.privacy.training_data.classification == "confidential"
     assert not any("discriminator" in file.file for file in manifest.model.weights)
+
+
+def test_refused_package_repeats_to_the_same_figures(
+    studio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P-80: no fresh draw for who asks again, and a reason signs the figures that were seen."""
+    monkeypatch.setattr(package, "_SHORTEST", 0.0)
+    shutil.copytree(studio / "keys", tmp_path / "keys")
+    words = ("package", "--dataset", "synthetic", "--limit", "24", "--style-data", "confidential", "--out", "s.mdfy")
+    words = (*words, "--budget", "4steps", *TINY, *QUICK, "--json")
+
+    def kept() -> dict[str, int]:
+        folder = tmp_path / "s.mdfy.run" / "audit"
+        return {str(path): path.stat().st_mtime_ns for path in (*folder.rglob("*.safetensors"), folder / "plan.json")}
+
+    assert provider(*words, cwd=tmp_path).code == 11
+    seen, told = kept(), json.loads((tmp_path / "s.mdfy.run" / "audit" / "report" / "leakage.json").read_text())
+    assert provider(*words, cwd=tmp_path).code == 11
+    assert kept() == seen
+    done = provider(*words, "--accept-leakage", "all of them agreed", cwd=tmp_path)
+    assert (done.code, kept()) == (0, seen), done.err
+    assert done.json["result"]["leakage"]["findings"] == told["findings"]
 
 
 def test_stage_2_works_without_a_critic(studio: Path, tmp_path: Path) -> None:

@@ -92,6 +92,18 @@ def test_signal_saves_and_says_so(tmp_path: Path) -> None:
     assert again.step_count == 30
 
 
+def test_finished_run_says_the_same_time_at_every_repeat(tmp_path: Path) -> None:
+    """The audit of ``package`` is planned by it: another time would be another audit (P-80)."""
+    first = train(_Script([1.0] * 30), tmp_path, _ignore)
+    saved = checkpoint.load(tmp_path)
+    assert saved is not None
+    assert saved.values["seconds"] == first
+    state = next((tmp_path / "checkpoints").rglob("state.json"))
+    written = state.stat().st_mtime_ns
+    assert [train(_Script([1.0] * 30), tmp_path, _ignore) for _ in range(2)] == [first, first]
+    assert state.stat().st_mtime_ns == written
+
+
 def test_second_signal_ends_at_once() -> None:
     """U-48: whoever asks twice does not wait; the old handlers come back."""
     before = signal.getsignal(signal.SIGINT)
