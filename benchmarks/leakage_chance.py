@@ -51,11 +51,11 @@ def rates(trained: int, held: int, audits: int, seed: int) -> dict[str, float]:
     draws = torch.Generator().manual_seed(seed)
     for _ in range(audits):
         findings = audit(trained, held, draws)
-        warned = [sentence for sentence in judge(findings, "public").warnings if "above" in sentence]
+        warned = [sentence for sentence in judge(findings, "public", held_out=held).warnings if "above" in sentence]
         for name in HEADLINES:
             found[name] += any(sentence.startswith(f"{name} ") for sentence in warned)
         for style_data in CLASSES:
-            refusals = judge(findings, style_data).refusals
+            refusals = judge(findings, style_data, held_out=held).refusals
             found[f"{style_data}: too much"] += any("above" in sentence for sentence in refusals)
             found[f"{style_data}: unknown"] += any("not measured" in sentence for sentence in refusals)
     return {name: count / audits for name, count in found.items()}

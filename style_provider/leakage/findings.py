@@ -14,7 +14,7 @@ from style_provider.leakage.material import ENOUGH
 
 __all__ = [
     "COMPLETION", "COPY_RATE", "EXTRACTED", "HEADLINES", "MEMBERSHIP", "MEMBERSHIP_TPR", "THREE_SAMPLE", "Finding",
-    "Scores", "attack_findings", "closest", "copy_findings",
+    "RATED", "Scores", "attack_findings", "closest", "copy_findings",
 ]  # fmt: skip
 
 COPY_RATE = "copy rate"
@@ -25,6 +25,9 @@ MEMBERSHIP = "membership AUC"
 MEMBERSHIP_TPR = "membership TPR at FPR 1 %"
 HEADLINES = (COPY_RATE, THREE_SAMPLE, EXTRACTED, COMPLETION, MEMBERSHIP, MEMBERSHIP_TPR)
 """The figures that have limits (P-79), in the order of the card."""
+
+RATED = 100
+"""Held-out images from which on a rate at FPR 1 % can be measured (P-77)."""
 
 _PERCENTILE = 0.01
 _CHANCE = 0.05
@@ -197,14 +200,23 @@ def attack_findings(scores: Scores, *, why_not: str = "") -> list[Finding]:
 def _membership(scores: Scores, best: Strongest) -> list[Finding]:
     chosen = " and ".join(dict.fromkeys(best.names))
     note = f"strongest: {chosen}, each half judged by the choice of the other"
-    # Rates are of one score: the choice of the half with more images decides which.
-    pair = scores[best.names[0]]
+    name = _rated(scores, best)
     rates = [
-        Finding.of_estimate(f"membership TPR at FPR {words}", hit_rate(*pair, rate), f"score: {best.names[0]}")
+        Finding.of_estimate(f"membership TPR at FPR {words}", hit_rate(*scores[name], rate), f"score: {name}")
         for rate, words in _RATES
     ]
     rates.sort(key=lambda finding: finding.name != MEMBERSHIP_TPR)
     return [Finding.of_separation(MEMBERSHIP, best.separation, note), *rates, _control(scores, best)]
+
+
+def _rated(scores: Scores, best: Strongest) -> str:
+    """Return the score whose rates are told: the strongest of those that know most images, as small rates need them.
+
+    Rates are of one score: the choice of the half with more images decides which.
+    """
+    most = max(sum(map(len, pair)) for pair in scores.values())
+    whole = {name: pair for name, pair in scores.items() if sum(map(len, pair)) == most}
+    return (strongest(whole) or best).names[0]
 
 
 def _control(scores: Scores, best: Strongest) -> Finding:

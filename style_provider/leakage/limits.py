@@ -25,6 +25,7 @@ from style_provider.leakage.findings import (
     HEADLINES,
     MEMBERSHIP,
     MEMBERSHIP_TPR,
+    RATED,
     THREE_SAMPLE,
     Finding,
 )
@@ -115,11 +116,12 @@ def _changed(path: Path, name: str, change: object) -> Limit:
 
 def loosened(limits: Mapping[str, Limit], style_data: StyleData) -> tuple[str, ...]:
     """Say which limits let more through than those of P-79, for the card (P-80)."""
+    kinds = {"warn": "warned of"} | ({} if style_data == "public" else {style_data: "refused"})
     return tuple(
-        f"{name}: refused above {_number(getattr(limit, style_data))} instead of "
-        f"{_number(getattr(LIMITS[name], style_data))}"
+        f"{name}: {words} above {_number(getattr(limit, kind))} instead of {_number(getattr(LIMITS[name], kind))}"
         for name, limit in limits.items()
-        if style_data != "public" and getattr(limit, style_data) > getattr(LIMITS[name], style_data)
+        for kind, words in kinds.items()
+        if getattr(limit, kind) > getattr(LIMITS[name], kind)
     )
 
 
@@ -169,7 +171,7 @@ class Verdict:
 
 
 def judge(
-    findings: Sequence[Finding], style_data: StyleData, limits: Mapping[str, Limit] = LIMITS
+    findings: Sequence[Finding], style_data: StyleData, limits: Mapping[str, Limit] = LIMITS, *, held_out: int = RATED
 ) -> Verdict:  # fmt: skip
     """Compare the figures with the limits (P-79).
 
@@ -177,6 +179,7 @@ def judge(
         findings: Of an audit; a headline that is not among them was not measured.
         style_data: Class of the images.
         limits: In force.
+        held_out: How many images were compared with those of the training; of fewer than ``RATED`` no rate is asked.
     """
     known = {finding.name: finding for finding in findings}
     refusals: list[str] = []
@@ -184,8 +187,8 @@ def judge(
     for name in HEADLINES:
         found, limit = known.get(name), limits[name]
         if found is None or not found.measured:
-            if name == MEMBERSHIP_TPR:
-                continue  # goes with the AUC; so small a rate needs 100 held-out images
+            if name == MEMBERSHIP_TPR and held_out < RATED:
+                continue  # so small a rate cannot be measured; the AUC is asked for all the same
             sentence = f"{name}{_UNKNOWN}" + (" (too weak to tell)" if found and found.weak else "")
             (refusals if style_data == "confidential" else warnings).append(sentence)
             continue

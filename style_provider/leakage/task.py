@@ -121,7 +121,7 @@ def run_audit(material: Material, request: Request, *, folder: Path, style_data:
     limits = read_limits()
     plan = planned(material, request.budget, folder)
     result = audit(plan, folder, console.emit)
-    verdict = judge(result.findings, style_data, limits)
+    verdict = judge(result.findings, style_data, limits, held_out=len(material.held))
     today = f"{request.date or datetime.now(UTC):%Y-%m-%d}"
     return Told(
         material=plan.material, result=result, verdict=verdict, style_data=style_data, limits=limits, date=today

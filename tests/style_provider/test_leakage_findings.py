@@ -116,6 +116,27 @@ def test_strongest_attack_is_the_membership_figure() -> None:
     assert control.low <= 0.5 <= control.high
 
 
+def test_rates_are_told_of_all_images_though_a_sample_tells_more() -> None:
+    """Completion and inversion know 72 images of each side, and a rate of 1 % needs 100 (P-77)."""
+    draws = torch.Generator().manual_seed(0)
+
+    def pair(shift: float, count: int) -> tuple[Tensor, Tensor]:
+        return torch.randn(count, generator=draws) + shift, torch.randn(count, generator=draws)
+
+    scores = {"reconstruction, L1": pair(0.5, 134), "critic": pair(1, 134), "inversion": pair(3, 72)}
+    findings = attack_findings(scores)
+    assert "strongest: inversion" in found(findings, MEMBERSHIP).note
+    rate = found(findings, MEMBERSHIP_TPR)
+    assert (rate.measured, rate.note) == (True, "score: critic")
+
+
+def test_missing_rate_is_overlooked_only_where_it_cannot_be_measured() -> None:
+    unknown = with_value(MEMBERSHIP_TPR, None)
+    assert judge(unknown, "confidential", held_out=99).status == "passed"
+    assert judge(unknown, "confidential", held_out=100).refusals == (f"{MEMBERSHIP_TPR} was not measured",)
+    assert judge(unknown, "licensed", held_out=100).status == "warned"
+
+
 def test_what_was_not_tried_says_why() -> None:
     findings = attack_findings({}, why_not="no image was held out")
     assert [(f.name, f.text(), f.note) for f in findings] == [
@@ -157,7 +178,7 @@ def test_every_limit_of_the_rule_is_kept(name: str) -> None:
     assert judge(with_value(name, limit.warn + step), "public").status == "warned"
 
 
-@pytest.mark.parametrize("name", [name for name in HEADLINES if name != MEMBERSHIP_TPR])
+@pytest.mark.parametrize("name", HEADLINES)
 def test_not_measured_counts(name: str) -> None:
     unknown, weak = with_value(name, None), [replace(f, weak=f.name == name) for f in findings_of()]
     for findings in (unknown, weak):
@@ -198,6 +219,16 @@ def test_own_limits_are_read_and_looser_ones_are_told(tmp_path: Path) -> None:
     assert loosened(limits, "confidential") == ("membership AUC: refused above 0.9 instead of 0.75",)
     assert loosened(limits, "licensed") == ()
     assert judge(with_value(MEMBERSHIP, 0.85), "confidential", limits).status == "warned"
+
+
+def test_looser_warnings_are_told_whatever_the_class(tmp_path: Path) -> None:
+    """P-80: a figure between both limits would pass in silence; bundles of public images are only ever warned of."""
+    (tmp_path / "config.toml").write_text('[package.leakage]\n"membership AUC" = { warn = 0.99, confidential = 0.9 }\n')
+    limits, warned = read_limits(tmp_path), "membership AUC: warned of above 0.99 instead of 0.6"
+    assert judge(with_value(MEMBERSHIP, 0.9), "public", limits).status == "passed"
+    assert loosened(limits, "public") == (warned,)
+    assert loosened(limits, "licensed") == (warned,)
+    assert loosened(limits, "confidential") == (warned, "membership AUC: refused above 0.9 instead of 0.75")
 
 
 @pytest.mark.parametrize(
