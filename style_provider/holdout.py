@@ -64,7 +64,7 @@ def split(images: ImageSet, count: int, seed: int) -> tuple[list[int], list[int]
 
 
 def one_of_each(images: ImageSet, indices: Sequence[int]) -> list[int]:
-    """Return the first image of each work among ``indices`` (P-82)."""
+    """Return the first image of each work among ``indices`` (P-78, P-82)."""
     found = works(images)
     first: dict[int, int] = {}
     for index in indices:

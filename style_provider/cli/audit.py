@@ -71,7 +71,7 @@ def audit(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", metavar="TIME", help="Longest time, such as 5m.", show_default="the standard form"),
+        typer.Option("--budget", metavar="TIME", help="About how long, such as 5m.", show_default="the standard form"),
     ] = None,
     seed: SeedOption = 0,
     threads: ThreadsOption = None,

@@ -140,8 +140,8 @@ def package(
         typer.Option(
             "--audit",
             metavar="HOW",
-            help="standard, no, or a time such as 5m.",
-            show_default="no longer than training",
+            help="standard, no, or about how long, such as 5m.",
+            show_default="about as long as training",
         ),
     ] = None,
     accept_leakage: Annotated[

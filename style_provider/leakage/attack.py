@@ -109,7 +109,7 @@ def _compare(plan: Plan, work: Work) -> tuple[dict[str, tuple[Tensor, Tensor]], 
     material = plan.material
     sides = [
         work.step(f"scores-{name}", plan.scoring_cost(images), lambda images=images: _cheap_scores(material, images))  # type: ignore[misc]
-        for name, images in (("trained", material.trained), ("held", material.held))
+        for name, images in (("trained", material.members), ("held", material.held))
     ]
     scores = {name: (sides[0][name], sides[1][name]) for name in sides[0]}
     if not material.strength.compared:

@@ -13,8 +13,8 @@ from style_provider.leakage.copies import Neighbours
 from style_provider.leakage.material import ENOUGH
 
 __all__ = [
-    "COMPLETION", "COPY_RATE", "EXTRACTED", "HEADLINES", "MEMBERSHIP", "MEMBERSHIP_TPR", "THREE_SAMPLE", "Finding",
-    "RATED", "Scores", "attack_findings", "closest", "copy_findings",
+    "COMPLETION", "COPY_RATE", "EXTRACTED", "HEADLINES", "MEMBERSHIP", "MEMBERSHIP_TPR", "RATED", "THREE_SAMPLE",
+    "Finding", "Scores", "attack_findings", "closest", "copy_findings",
 ]  # fmt: skip
 
 COPY_RATE = "copy rate"

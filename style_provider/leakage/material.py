@@ -29,7 +29,7 @@ __all__ = ["ENOUGH", "Material", "Reference", "Strength", "chunks"]
 ENOUGH = 10
 """Images of each side below which an attack that compares both is not tried: nothing could be told (P-78)."""
 
-_VERSION = 2
+_VERSION = 3
 """Rises when an attack changes, so that earlier results are not taken for new ones."""
 
 
@@ -62,7 +62,7 @@ class Strength:
             raise ConfigError("an audit draws pictures, and keeps some of its starts", got=str(asdict(self)))
 
     def scaled(self, share: float) -> Self:
-        """Return an attack that takes about ``share`` of the time, never more than this one (``--budget``)."""
+        """Return an attack that draws, completes and inverts about ``share`` as much, never more (``--budget``)."""
         if share >= 1:
             return self
         generated, compared = max(30, int(self.generated * share)), int(self.compared * share)
@@ -101,9 +101,11 @@ class Material:
     style: LoadedStyle
     """Came through the verifying loader (P-73)."""
     trained: ImageSet
-    """Images that were trained on."""
+    """Images that were trained on: copies are sought among all of them."""
+    members: ImageSet
+    """One of each work among them: compared with ``held``, as images of one work are no independent evidence (P-78)."""
     held: ImageSet
-    """Images that were set aside before training; may be none (P-72)."""
+    """One image of each work that was set aside before training; may be none (P-72)."""
     photos: ImageSet
     """Public photos, as any reader has."""
     spaces: Spaces
@@ -118,12 +120,12 @@ class Material:
     @property
     def comparable(self) -> bool:
         """Whether both sides have images enough for attacks that compare them."""
-        return min(len(self.trained), len(self.held)) >= ENOUGH
+        return min(len(self.members), len(self.held)) >= ENOUGH
 
     @cached_property
     def sample(self) -> tuple[ImageSet, ImageSet]:
         """Trained and held-out images for the expensive attacks, the same number of each where there are enough."""
-        return (self._sample(self.trained, "members"), self._sample(self.held, "held-out"))
+        return (self._sample(self.members, "members"), self._sample(self.held, "held-out"))
 
     def _sample(self, images: ImageSet, stream: str) -> ImageSet:
         order = torch.randperm(len(images), generator=generator(self.seed, f"audit-{stream}")).tolist()

@@ -25,15 +25,29 @@ class Plan:
     """What is attacked, and how hard."""
     codes: int
     """What it costs to complete and invert one image."""
+    least: float = 0.0
+    """Time of what any audit does with all images, however little it draws and completes, in seconds."""
 
     @property
     def cost(self) -> int:
         """Cost of all attacks."""
-        material, copying = self.material, pictures_compared(self.material)
+        return self.fixed_cost + self.elastic_cost
+
+    @property
+    def fixed_cost(self) -> int:
+        """Cost of what is done with every image: no budget makes it less."""
+        material = self.material
+        images = pictures_compared(material) - material.strength.generated
         if not material.comparable:
-            return copying
-        scoring = self.scoring_cost(material.trained) + self.scoring_cost(material.held)
-        return copying + scoring + self.codes * sum(map(len, material.sample))
+            return images
+        return images + self.scoring_cost(material.members) + self.scoring_cost(material.held)
+
+    @property
+    def elastic_cost(self) -> int:
+        """Cost of drawn, completed and inverted pictures: what a budget makes less."""
+        material = self.material
+        completed = sum(map(len, material.sample)) if material.comparable else 0
+        return material.strength.generated + self.codes * completed
 
     def scoring_cost(self, images: ImageSet) -> int:
         """Return what one pass over images costs: by the bundle's networks, and by the reference."""
@@ -41,7 +55,7 @@ class Plan:
 
 
 def planned(material: Material, budget: Budget | None, folder: Path) -> Plan:
-    """Fit the attacks into a time, by a probe of real steps; without one they have their standard form.
+    """Fit the attacks into about a time, by a probe of real steps; without one they have their standard form.
 
     The plan is kept, so that the same call goes on with it.
 
@@ -59,20 +73,26 @@ def planned(material: Material, budget: Budget | None, folder: Path) -> Plan:
     question = {"key": material.key, "budget": None if budget is None else str(budget)}
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not question.items() <= known.items():
-        strength, codes = _fitted(material, budget)
-        known = {**question, "strength": asdict(strength), "codes": codes}
+        plan = _fitted(material, budget)
+        known = {**question, "strength": asdict(plan.material.strength), "codes": plan.codes, "least": plan.least}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_text(json.dumps(known), encoding="utf-8")
-    return Plan(material=replace(material, strength=Strength(**known["strength"])), codes=known["codes"])
+    strength = Strength(**known["strength"])
+    return Plan(material=replace(material, strength=strength), codes=known["codes"], least=known["least"])
 
 
-def _fitted(material: Material, budget: Budget | None) -> tuple[Strength, int]:
-    """Return how hard the attacks try within a time, and the cost of the codes of one image."""
-    picture = _picture_seconds(material)
-    codes = round(_codes_seconds(material) / max(picture, 1e-6)) if material.comparable else 0
-    whole = picture * Plan(material=material, codes=codes).cost
-    share = 1.0 if budget is None else budget.amount / max(whole, 1e-6)
-    return material.strength.scaled(share), codes
+def _fitted(material: Material, budget: Budget | None) -> Plan:
+    """Return the plan that takes about a time: what is done with every image stays, the rest shrinks."""
+    picture = max(_picture_seconds(material), 1e-6)
+    codes = round(_codes_seconds(material) / picture) if material.comparable else 0
+    whole = Plan(material=material, codes=codes)
+    least = picture * whole.fixed_cost
+    share = 1.0 if budget is None else max(0.0, budget.amount - least) / (picture * whole.elastic_cost)
+    strength = material.strength
+    if share < 1:  # a share of the images that are there
+        there = max(map(len, material.sample))
+        strength = replace(strength, compared=min(strength.compared, there)).scaled(share)
+    return Plan(material=replace(material, strength=strength), codes=codes, least=least)
 
 
 def _picture_seconds(material: Material) -> float:

@@ -119,8 +119,8 @@ Status: **{told.verdict.status}** for {told.style_data} images, {told.date}. {_S
 {rows}
 
 The bundle was attacked as a reader has it, through the verifying loader: {image_band(len(material.trained))} images
-that were trained on against {image_band(len(material.held))} that were set aside before. The critic {critic} in
-the bundle. {material.strength.generated} pictures were drawn.
+that were trained on against {image_band(len(material.held))} works that were set aside before; of each work one image
+was compared. The critic {critic} in the bundle. {material.strength.generated} pictures were drawn.
 Distances were taken in {", ".join(material.spaces.names)}.
 
 ## All figures

@@ -13,10 +13,11 @@ from modify_fl.datasets import StyleData
 from modify_fl.errors import ConfigError
 from modify_fl.metrics.instruments import Instruments
 from modify_fl.metrics.spaces import Spaces
+from modify_fl.progress import duration
 from modify_fl.training.runtime import resolve
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
-from style_provider.holdout import HoldoutNote, weights_digest
+from style_provider.holdout import HoldoutNote, one_of_each, weights_digest
 from style_provider.leakage.attack import audit
 from style_provider.leakage.limits import judge, read_limits
 from style_provider.leakage.material import Material, Reference
@@ -36,7 +37,7 @@ class Request:
     seed: int
     """Of everything that is drawn."""
     budget: Budget | None = None
-    """A time; without one the attacks have their standard form."""
+    """About a time; without one the attacks have their standard form."""
     threads: int | None = None
     """Compute threads; the cores this process may use if none."""
     date: datetime | None = None
@@ -69,6 +70,8 @@ def load_material(
 ) -> Material:
     """Verify and load a bundle as a reader would, and match it with the pictures of its run.
 
+    Both sides are compared by one image of each work.
+
     Args:
         bundle: A plain ``.mdfy`` file.
         images: The style images as ``package`` had them.
@@ -93,9 +96,14 @@ def load_material(
     identity = style.manifest.provenance.training.losses.identity.name
     found = Instruments.find(trained_identity=identity)
     return Material(
-        style=style, trained=trained, held=held, photos=photos, spaces=Spaces(lpips=found.lpips, face=found.face),
+        style=style, trained=trained, members=_one_of_each(trained), held=_one_of_each(held), photos=photos,
+        spaces=Spaces(lpips=found.lpips, face=found.face),
         reference=Reference.find(style), seed=seed,
     )  # fmt: skip
+
+
+def _one_of_each(images: ImageSet) -> ImageSet:
+    return images.subset(one_of_each(images, range(len(images))))
 
 
 def open_style(bundle: Path, trust: TrustStore, now: datetime | None = None) -> LoadedStyle:
@@ -120,6 +128,11 @@ def run_audit(material: Material, request: Request, *, folder: Path, style_data:
     resolve(Runtime(device="cpu", threads=request.threads, precision="fp32"))
     limits = read_limits()
     plan = planned(material, request.budget, folder)
+    if request.budget and plan.least > request.budget.amount:
+        console.warn(
+            f"measuring every image takes about {duration(plan.least)} alone; the audit takes longer than "
+            f"{duration(request.budget.amount)}, and draws and completes as little as it can"
+        )
     result = audit(plan, folder, console.emit)
     verdict = judge(result.findings, style_data, limits, held_out=len(material.held))
     today = f"{request.date or datetime.now(UTC):%Y-%m-%d}"

@@ -14,9 +14,9 @@ class AuditWish:
     """Whether and how leakage is measured."""
 
     form: Literal["trained", "standard", "time", "no"] = "trained"
-    """``trained``: the standard form, but no longer than training took; ``time``: as ``budget`` says."""
+    """``trained``: the standard form, but about as long as training took at most; ``time``: as ``budget`` says."""
     budget: Budget | None = None
-    """Longest time, with ``time``."""
+    """About how long, with ``time``."""
     reason: str | None = None
     """Why a bundle above the limits is handed out all the same."""
     photos: str | None = None

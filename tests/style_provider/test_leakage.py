@@ -3,19 +3,28 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import torch
 from programs import PACKAGE, QUICK, TINY, Result, client, draw_photos, provider
 
-from modify_fl.console import Console
+from modify_fl.config import Budget
+from modify_fl.console import Console, Verbosity
+from modify_fl.data import ImageSet, load_images
+from modify_fl.errors import InterruptedRunError
 from protocol.manifest import Manifest
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 from protocol.verify import inspect_bundle, open_bundle
-from style_provider.leakage import package
+from style_provider.holdout import HoldoutNote, weights_digest
+from style_provider.leakage import package, planning, task
 from style_provider.leakage.findings import HEADLINES
+from style_provider.leakage.material import Material
+from style_provider.leakage.planning import planned
+from style_provider.leakage.task import Request, load_material, run_audit
 
 DRAWN = ("--dataset", "synthetic", "--limit", "60", "--budget", "10steps", *QUICK)
 
@@ -98,6 +107,60 @@ def test_hold_out_is_noted_with_the_run(home: tuple[Path, Result]) -> None:
     assert (len(note["trained"]), len(note["held"])) == (45, 15)  # P-72: a quarter of 60
     assert not (home[0] / "s.mdfy.run" / "candidate.mdfy").exists()
     assert note["held"][0].encode() not in (home[0] / "s.mdfy").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def twins(studio: Path) -> Material:
+    """As if the bundle had been trained on 18 of 30 works, of each an image and its mirror image."""
+    drawn = load_images("synthetic", resolution=32, look="painting", limit=30)
+    images = ImageSet.of(torch.cat([drawn.images, drawn.images.flip(-1)]), [f"{i}.png" for i in range(60)])
+    trained, held = ([i for i in range(60) if (i % 30 < 18) == side] for side in (True, False))
+    path, trust = studio / "style.mdfy", TrustStore.of(read_provider_key(studio / "keys" / "studio.mdfykey"))
+    note = replace(HoldoutNote.of(images, trained, held), weights=weights_digest(manifest_of(path)))
+    photos = load_images("synthetic", resolution=32, look="photo", limit=2)
+    return load_material(path, images, photos, note=note, trust=trust, seed=0)
+
+
+def test_images_of_one_work_are_one_witness(twins: Material) -> None:
+    """P-78: both sides are compared by works; copies are sought among all images."""
+    material = twins
+    assert (len(material.trained), len(material.members), len(material.held)) == (36, 18, 12)
+    assert [len(side) for side in material.sample] == [18, 12]
+    assert not set(material.members.names) & set(material.held.names)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "strength"), [(142.05, (1000, 0)), (211.1, (1600, 14)), (1000, (2001, 72)), (27, (30, 0))]
+)
+def test_audit_of_a_time_keeps_it_about(
+    twins: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, strength: tuple[int, int]
+) -> None:
+    """What is done with every image takes its time first; what is drawn and completed gets the rest."""
+    monkeypatch.setattr(planning, "_picture_seconds", lambda _: 0.1)
+    monkeypatch.setattr(planning, "_codes_seconds", lambda _: 1.0)
+    plan = planned(twins, Budget(kind="seconds", amount=seconds), tmp_path)
+    # 36 + 12 images and their mirror images, 4 x 36 changed ones, a pass over 18 + 12: 270 of 0.1 s.
+    assert plan.least == pytest.approx(27)
+    # 2001 drawn pictures and 30 x 10 for codes: 230.1 s at full strength, of which half or four fifths are left.
+    assert (plan.material.strength.generated, plan.material.strength.compared) == strength
+    if 27 < seconds < 1000:
+        assert plan.cost * 0.1 == pytest.approx(seconds, rel=0.12)
+
+
+def test_audit_that_cannot_keep_its_time_says_so(
+    twins: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise InterruptedRunError("stopped")
+
+    monkeypatch.setattr(task, "audit", stop)
+    monkeypatch.setattr(planning, "_picture_seconds", lambda _: 0.1)
+    with pytest.raises(InterruptedRunError):
+        run_audit(
+            twins, Request(seed=0, budget=Budget(kind="seconds", amount=20)), folder=tmp_path, style_data="public",
+            console=Console("style-provider", "audit", Verbosity()),
+        )  # fmt: skip
+    assert "measuring every image takes about 27 s alone; the audit takes longer than 20 s" in capsys.readouterr().err
 
 
 def audit(home: Path, *more: str | Path) -> Result:
