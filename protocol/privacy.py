@@ -103,7 +103,7 @@ class DpStatement:
     tuned_on_private: Line | None = None
     """What was chosen by looking at private photos: ``nothing``, or what, all of it charged (P-30)."""
     not_covered: tuple[Line, ...] | None = None
-    """Outputs that the claim says nothing about."""
+    """Outputs, and ways to use the budget, that the claim says nothing about."""
     guarantee: Literal["none", "none (test)"] | None = None
     """Only where no differential privacy was applied; an absent epsilon is not zero."""
     reason: Text | None = None

@@ -28,9 +28,9 @@ def put_photos(folder: Path, count: int = 3, *, first: int = 0) -> Path:
     return folder
 
 
-def make_vault(folder: Path, *, epsilon: float = 8.0, **changes: object) -> VaultState:
-    """Put photos into ``folder`` and make their vault."""
-    put_photos(folder)
+def make_vault(folder: Path, *, epsilon: float = 8.0, first: int = 0, **changes: object) -> VaultState:
+    """Put photos into ``folder``, those from number ``first`` on, and make their vault."""
+    put_photos(folder, first=first)
     return Vault.create(folder, epsilon_max=epsilon, order=ORDER, **changes)[0]  # type: ignore[arg-type]
 
 

@@ -218,7 +218,8 @@ class PrivateTraining(PrivateStylization):
         if not self._checked:  # before anything is spent (P-31)
             self.check()
             self._checked = True
-        run = f"{instruction.run}/{instruction.round}"
+        # With the accepted plan: whoever names the run cannot make two plans look like one schedule (ADR 13).
+        run = f"{instruction.run}@{self._plan.digest[:16]}/{instruction.round}"
         with self._hold(run) as vault:
             self._vault = vault, run
             self._begin(instruction)

@@ -94,6 +94,12 @@ class Charge(Entry):
         return self.sampling_rate, self.noise_multiplier
 
     @property
+    def whole_run(self) -> str:
+        """The run, without the number of a round: a federated round is a part of its run."""
+        run, _, number = self.run.rpartition("/")
+        return run if run and number.isdecimal() else self.run
+
+    @property
     def segment(self) -> Segment:
         """The mechanism that was run."""
         return Segment(sampling_rate=self.sampling_rate, noise_multiplier=self.noise_multiplier, steps=self.steps)
@@ -225,10 +231,14 @@ class Ledger:
         return tuple(entry for entry in self.entries if isinstance(entry, Release))
 
     @property
+    def raised(self) -> tuple[Budget, ...]:
+        """All raises of the budget, oldest first."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Budget))
+
+    @property
     def epsilon_max(self) -> float:
         """The budget in force."""
-        raised = [entry.epsilon_max for entry in self.entries if isinstance(entry, Budget)]
-        return raised[-1] if raised else self.opening.epsilon_max
+        return self.raised[-1].epsilon_max if self.raised else self.opening.epsilon_max
 
     # Spending -------------------------------------------------------------
 
@@ -250,15 +260,20 @@ class Ledger:
     def epsilon(self) -> float:
         """Epsilon of all charges together; 0 without any.
 
-        One mechanism throughout: the best order. Several: alpha* alone, because the
-        best of many orders is no bound where later settings were chosen after seeing
-        earlier results; a filter at one order is (P-45).
+        A single schedule: the best order. Else alpha* alone, because the best of many
+        orders is no bound where a later run, its settings or its length were chosen
+        after seeing earlier results (P-45, ADR 13).
         """
         if not self.charges:
             return 0.0
-        if len(self.rdp_of_step) == 1:
+        if self.single_schedule:
             return best_epsilon(self.rdp, self.opening.delta, self.opening.orders)[0]
         return epsilon_at(self.opening.order, self.spent, self.opening.delta)
+
+    @property
+    def single_schedule(self) -> bool:
+        """Whether all charges are of one run with one mechanism, which was fixed before its first step (P-27)."""
+        return len({(charge.whole_run, charge.mechanism) for charge in self.charges}) == 1
 
     @property
     def spent(self) -> float:

@@ -22,6 +22,7 @@ NOT_COVERED = ("stylised images you share", "logs you export", "test-time weight
 
 _NO_RUN = "no run under differential privacy was charged to these photos"
 _TEST = "the noise was repeatable"
+_CHOSEN = "runs whose settings, length or existence were chosen by the results of earlier ones"
 _OTHER_CLAIM = "some of these photos are in another vault too, whose charges make another claim and do not add up"
 _GRID = 1e4
 
@@ -47,7 +48,7 @@ def statement_of(
     Args:
         ledger: Of the vault.
         accountant: ``PRV`` for the smaller of RDP and PRV, where all charges are of
-            one mechanism and PRV returns; RDP else (P-32).
+            one schedule that was fixed in advance and PRV returns; RDP else (P-32).
         tuned_on_private: What was chosen by looking at private photos; the runs for
             it are in the ledger like all others (P-30).
         release: What stands in the list of releases while there is none.
@@ -65,14 +66,28 @@ def statement_of(
     if hindrance is not None or not ledger.charges:
         return hindrance or no_guarantee(_NO_RUN)
     opening, every = ledger.opening, (ledger, *(other for other in sharing.ledgers if other.charges))
-    chosen, epsilon = _account(ledger, accountant) if len(every) == 1 else ("RDP", _sum(every))
+    alone = len(every) == 1
+    chosen, epsilon = _account(ledger, accountant) if alone else ("RDP", _sum(every))
+    presumed = () if alone and ledger.single_schedule else (_presumed(ledger if alone else None),)
     return DpStatement(
         applied=True, unit=opening.unit, adjacency="add/remove", epsilon=_up(epsilon), delta=opening.delta,
         mechanisms=_mechanisms([charge for part in every for charge in part.charges]), accountant=chosen,
         accountant_version=accountant_version(),
         releases=tuple(entry.release for part in every for entry in part.releases) or (release,), n_is_public=False,
-        tuned_on_private=tuned_on_private, not_covered=NOT_COVERED,
+        tuned_on_private=tuned_on_private, not_covered=(*NOT_COVERED, *presumed),
     )  # fmt: skip
+
+
+def _presumed(ledger: Ledger | None) -> str:
+    """Say that an epsilon of several runs presumes that none was chosen by results of others, and what else holds.
+
+    The filter bounds any choice by the budget (P-45); one that was raised may have been a choice itself, and no
+    filter counts several vaults.
+    """
+    if ledger is None or ledger.raised:
+        return _CHOSEN
+    opening = ledger.opening
+    return f"{_CHOSEN} (for them the budget holds: epsilon {opening.epsilon_max:.12g} at delta {opening.delta:.12g})"
 
 
 def require_claim(ledger: Ledger) -> None:
@@ -124,7 +139,8 @@ def joint_statement(statements: Sequence[DpStatement]) -> DpStatement:
         return no_guarantee("the sites protect their photos in different units or at different deltas")
     weakest = max(statements, key=lambda statement: statement.epsilon or 0.0)
     releases = {release for statement in statements for release in statement.releases or ()}
-    return replace(weakest, releases=tuple(sorted(releases)))
+    not_covered = dict.fromkeys(output for statement in statements for output in statement.not_covered or ())
+    return replace(weakest, releases=tuple(sorted(releases)), not_covered=tuple(not_covered))
 
 
 def sentence(statement: DpStatement) -> str:
@@ -147,9 +163,8 @@ def _mechanisms(charges: Sequence[Charge]) -> tuple[DpMechanism, ...]:
 
 
 def _account(ledger: Ledger, accountant: Accountant) -> tuple[Accountant, float]:
-    segments: list[Segment] = [charge.segment for charge in ledger.charges]
-    one = len({(part.sampling_rate, part.noise_multiplier) for part in segments}) == 1
-    if accountant == "PRV" and one:
+    if accountant == "PRV" and ledger.single_schedule:
+        segments: list[Segment] = [charge.segment for charge in ledger.charges]
         tighter = epsilon_of(segments, ledger.opening.delta, accountant="PRV")
         if tighter < ledger.epsilon:
             return "PRV", tighter

@@ -248,8 +248,10 @@ def test_each_round_is_charged_as_one_block_and_released_once(
     for round_ in (1, 2):
         assert distance(answered(site, style, plan, round_), style, subset) > 0
     ledger = read_vault(vault).ledger
-    assert [(charge.run, charge.steps) for charge in ledger.charges] == [("r/1", 2), ("r/2", 2)]
-    assert [release.run for release in ledger.releases] == ["r/1", "r/2"]
+    runs = [f"r@{plan.digest[:16]}/{number}" for number in (1, 2)]
+    assert [(charge.run, charge.steps) for charge in ledger.charges] == [(run, 2) for run in runs]
+    assert [release.run for release in ledger.releases] == runs
+    assert ledger.single_schedule
     assert all(charge.bundle == style.digest for charge in ledger.charges)
     assert log[1].epsilon == pytest.approx(ledger.epsilon)
 

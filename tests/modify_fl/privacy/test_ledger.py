@@ -8,7 +8,7 @@ import pytest
 from vaultkit import BUNDLE, ORDER, charge, ledger_file, make_vault, put_photos, refused, settings
 
 from modify_fl.errors import ConfigError, DataError, PrivacyBudgetError
-from modify_fl.privacy.accounting import epsilon_of, rdp_of
+from modify_fl.privacy.accounting import epsilon_at, epsilon_of, rdp_of
 from modify_fl.privacy.ledger import Vault, VaultState, read_vault
 from modify_fl.privacy.places import MARKER
 
@@ -50,9 +50,15 @@ def test_two_styles_and_a_restart_compose(photos: Path) -> None:
     for run, bundle in (("a", "11" * 32), ("b", "22" * 32), ("a", "11" * 32)):
         with Vault.open(photos) as vault:
             vault.charge(run=run, bundle=bundle, settings=settings(), steps=50)
-    part = read_vault(photos).ledger.charges[0].segment
     ledger = read_vault(photos).ledger
-    assert ledger.epsilon == pytest.approx(epsilon_of([part] * 3, 1e-5), rel=1e-12)
+    rdp = rdp_of(replace(ledger.charges[0].segment, steps=150), (ORDER,))[0]
+    assert ledger.epsilon == pytest.approx(epsilon_at(ORDER, rdp, 1e-5), rel=1e-12)
+
+
+def test_a_run_that_was_fixed_in_advance_is_reported_at_its_best_order(photos: Path, vault: VaultState) -> None:
+    ledger = read_vault(photos).ledger
+    part = replace(ledger.charges[0].segment, steps=20)
+    assert ledger.epsilon == pytest.approx(epsilon_of([part], 1e-5), rel=1e-12)
 
 
 def test_several_mechanisms_are_reported_at_the_one_order_of_the_filter(photos: Path) -> None:

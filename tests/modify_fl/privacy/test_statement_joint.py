@@ -11,7 +11,7 @@ from protocol.privacy import DpStatement
 
 
 def claim(folder: Path, steps: int, **changes: object) -> DpStatement:
-    make_vault(folder, **changes)
+    make_vault(folder, first=10 * len(list(folder.parent.iterdir())), **changes)  # no photo is at two sites
     with Vault.open(folder) as vault:
         charge(vault, steps, delta=vault.delta, unit=vault.unit)
         vault.record_release(release=f"release of {folder.name}", run="run-1")
@@ -24,6 +24,15 @@ def test_photos_of_different_sites_do_not_add_up(tmp_path: Path) -> None:
     assert joint.epsilon == far.epsilon > near.epsilon  # type: ignore[operator]
     assert joint.releases == ("release of far", "release of near")
     assert joint.mechanisms == far.mechanisms
+
+
+def test_what_one_site_does_not_cover_nobody_covers(tmp_path: Path) -> None:
+    claim(tmp_path / "near", 10)
+    far = claim(tmp_path / "far", 60)
+    with Vault.open(tmp_path / "near") as vault:
+        charge(vault, 1, run="run-2")
+        near = statement_of(vault.ledger)
+    assert joint_statement([near, far]).not_covered == near.not_covered != far.not_covered
 
 
 def test_one_site_without_a_guarantee_is_none_for_all(tmp_path: Path) -> None:
