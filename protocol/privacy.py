@@ -101,7 +101,7 @@ class DpStatement:
     n_is_public: bool | None = None
     """Whether the true number of units is public; q and the divisor never depend on it."""
     tuned_on_private: Line | None = None
-    """What was chosen by looking at private photos: ``nothing``, or what, all of it charged (P-30)."""
+    """What was chosen by looking at private photos, as said: ``nothing``, what, or ``not stated`` (P-30)."""
     not_covered: tuple[Line, ...] | None = None
     """Outputs, and ways to use the budget, that the claim says nothing about."""
     guarantee: Literal["none", "none (test)"] | None = None

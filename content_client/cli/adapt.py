@@ -24,6 +24,7 @@ from content_client.cli.private_options import (
     PublicOption,
     ScheduleOption,
     StepsOption,
+    TunedOption,
     UnitOption,
 )
 from content_client.identity import own_identity
@@ -114,6 +115,7 @@ def adapt(
     augmentations: AugmentationsOption = 1,
     engine: EngineOption = "micro",
     public: PublicOption = None,
+    tuned_on: TunedOption = None,
     accept: AcceptOption = False,
     identity: IdentityOption = None,
     passphrase_file: PassphraseFileOption = None,
@@ -148,7 +150,7 @@ def adapt(
     words = PrivateWords(
         privacy=privacy, epsilon=epsilon, delta=delta, n_public=n_public, batch=batch, steps=steps,
         schedule=dp_schedule, clip=clip, unit=unit, persons=persons, augmentations=augmentations, engine=engine,
-        public=public, accept=accept,
+        public=public, accept=accept, tuned_on=tuned_on,
     )  # fmt: skip
 
     def action() -> Mapping[str, object]:

@@ -10,7 +10,7 @@ from modify_fl.config import Budget
 from modify_fl.errors import ConfigError
 from modify_fl.overrides import override_part
 from modify_fl.privacy.recipe import DP_SCHEDULES, PrivateConfig
-from modify_fl.privacy.settings import Engine, Unit
+from modify_fl.privacy.settings import NOT_STATED, Engine, Unit
 
 if TYPE_CHECKING:
     from content_client.private.request import PrivateRequest
@@ -31,8 +31,11 @@ __all__ = [
     "PublicOption",
     "ScheduleOption",
     "StepsOption",
+    "TunedOption",
     "UnitOption",
 ]
+
+_LINE = 200
 
 PRIVATE = "private."
 """Section of ``--set`` for the recipe of training with privacy."""
@@ -68,9 +71,10 @@ ScheduleOption = Annotated[
 ClipOption = Annotated[
     float | None,
     typer.Option(
-        "--clip", metavar="C", help="dp: bound on one gradient.", show_default="from the public faces, else 1"
+        "--clip", metavar="C", help="dp: bound on one gradient; never choose it by looking at the photos.",
+        show_default="from the public faces, else 1",
     ),
-]
+]  # fmt: skip
 UnitOption = Annotated[
     str | None,
     typer.Option("--unit", metavar="UNIT", help="dp: image, or person (a sub-folder).", show_default="the vault's"),
@@ -89,6 +93,13 @@ PublicOption = Annotated[
     str | None,
     typer.Option("--public", metavar="DIR", help="dp: public faces to adapt to first, for --budget; costs nothing."),
 ]
+TunedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tuned-on", metavar="TEXT", show_default=NOT_STATED,
+        help="dp: what was chosen by looking at private photos; type nothing only if that is true. It is signed.",
+    ),
+]  # fmt: skip
 AcceptOption = Annotated[bool, typer.Option("--accept-low-utility", help="dp: go on where noise drowns the signal.")]
 
 
@@ -110,6 +121,7 @@ class PrivateWords:
     engine: str
     public: str | None
     accept: bool
+    tuned_on: str | None = None
 
     def wanted(self, *, mode: str, tensorboard: Path | None) -> bool:
         """Return whether differential privacy was asked for.
@@ -145,7 +157,7 @@ class PrivateWords:
         typed: dict[str, object] = {
             "--epsilon": self.epsilon, "--delta": self.delta, "--n-public": self.n_public, "--batch": self.batch,
             "--steps": self.steps, "--clip": self.clip, "--unit": self.unit, "--persons": self.persons,
-            "--public": self.public, "--accept-low-utility": self.accept or None,
+            "--public": self.public, "--tuned-on": self.tuned_on, "--accept-low-utility": self.accept or None,
             "--augmentations": self.augmentations if self.augmentations != 1 else None,
         }  # fmt: skip
         for name, value in typed.items():
@@ -182,6 +194,8 @@ class PrivateWords:
             raise ConfigError(f"no unit is called {self.unit}", fix="use image or person (P-9, P-11)")
         if self.engine not in get_args(Engine):
             raise ConfigError(f"no engine is called {self.engine}", fix=f"use {' or '.join(get_args(Engine))}")
+        if self.tuned_on is not None:
+            _require_sayable(self.tuned_on)
         schedule = DP_SCHEDULES[self.schedule]
         return PrivateRequest(
             epsilon=self.epsilon, delta=self.delta, n_public=self.n_public, batch=self.batch or schedule.batch,
@@ -190,4 +204,22 @@ class PrivateWords:
             augmentations=self.augmentations, engine=cast("Engine", self.engine),
             recipe=override_part(PrivateConfig(), [change.removeprefix(PRIVATE) for change in changes]),
             public=self.public, public_budget=budget, align=align, accept_low_utility=self.accept,
+            tuned_on_private=NOT_STATED if self.tuned_on is None else self.tuned_on,
         )  # fmt: skip
+
+
+def _require_sayable(text: str) -> None:
+    """Refuse what a signed statement cannot say.
+
+    Raises:
+        ConfigError: It is no line of text.
+        PolicyError: E_LINT, it holds a private detail.
+    """
+    from protocol.lint import lint_texts
+
+    if not (text.strip() and text.isprintable() and len(text) <= _LINE):
+        raise ConfigError(
+            "the text of --tuned-on is no line of text", expected=f"1 to {_LINE} printable characters",
+            got=f"{len(text)} characters", fix='say it in one line, such as "clip and steps"',
+        )  # fmt: skip
+    lint_texts({"--tuned-on": text})

@@ -76,7 +76,7 @@ def adapt_privately(
                     run=begun.run, bundle=task.style.digest, settings=begun.settings, steps=steps
                 ),
             )  # fmt: skip
-        released = ReleaseGate(vault, task.style).write_adapter(
+        released = ReleaseGate(vault, task.style, tuned_on_private=request.tuned_on_private).write_adapter(
             task.out, adapted, run=begun.run, key=key, provider=provider, overwrite=task.overwrite
         )
     if not task.keep_cache:

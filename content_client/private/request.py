@@ -59,6 +59,8 @@ class PrivateRequest:
     """Whether public pictures are aligned as the photos are."""
     accept_low_utility: bool
     """Go on where noise drowns the signal (P-54)."""
+    tuned_on_private: str
+    """What was chosen by looking at private photos, as the user says; goes into the statement (P-30)."""
 
 
 @dataclass(frozen=True, kw_only=True)

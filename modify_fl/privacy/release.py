@@ -37,6 +37,7 @@ from modify_fl.privacy.ledger import Vault
 from modify_fl.privacy.loose import LooseRelease
 from modify_fl.privacy.places import find_place, held_vaults, places, require_photos
 from modify_fl.privacy.records import Charge
+from modify_fl.privacy.settings import NOT_STATED
 from modify_fl.privacy.statement import no_guarantee, require_claim, statement_of
 from protocol.errors import ProtocolError, StorageError
 from protocol.lint import lint_texts
@@ -105,13 +106,13 @@ class Reply:
 class ReleaseGate:
     """The door of one vault for adapters of one style."""
 
-    def __init__(self, vault: Vault, style: LoadedStyle, *, tuned_on_private: str = "nothing") -> None:
+    def __init__(self, vault: Vault, style: LoadedStyle, *, tuned_on_private: str = NOT_STATED) -> None:
         """Bind vault and style.
 
         Args:
             vault: Held by this process.
             style: The verified bundle that was adapted.
-            tuned_on_private: What was chosen by looking at private photos (P-30).
+            tuned_on_private: What was chosen by looking at private photos, as its owner says (P-30).
         """
         self._vault, self._style, self._tuned = vault, style, tuned_on_private
 

@@ -12,7 +12,10 @@ from typing import Literal, get_args
 from modify_fl.errors import ConfigError
 from modify_fl.recipes import require, require_choice
 
-__all__ = ["DpSettings", "Engine", "Unit"]
+__all__ = ["NOT_STATED", "DpSettings", "Engine", "Unit"]
+
+NOT_STATED = "not stated"
+"""What was tuned on private photos, where nobody said so: a program cannot know (P-2, P-30)."""
 
 Unit = Literal["image", "person"]
 Engine = Literal["micro", "opacus"]

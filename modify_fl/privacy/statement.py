@@ -12,6 +12,7 @@ from dataclasses import replace
 from modify_fl.errors import PrivacyBudgetError
 from modify_fl.privacy.accounting import Accountant, Segment, accountant_version, epsilon_at, epsilon_of
 from modify_fl.privacy.records import Charge, Ledger
+from modify_fl.privacy.settings import NOT_STATED
 from modify_fl.privacy.sharing import Sharing, sharing_of
 from protocol.privacy import DpMechanism, DpStatement, privacy_statement
 
@@ -38,7 +39,7 @@ def no_guarantee(reason: str, *, test: bool = False) -> DpStatement:
 
 
 def statement_of(
-    ledger: Ledger, *, accountant: Accountant = "RDP", tuned_on_private: str = "nothing", release: str = "none yet"
+    ledger: Ledger, *, accountant: Accountant = "RDP", tuned_on_private: str = NOT_STATED, release: str = "none yet"
 ) -> DpStatement:
     """Return the statement about all photos of a vault, composed over everything that was charged (P-40).
 
@@ -49,8 +50,8 @@ def statement_of(
         ledger: Of the vault.
         accountant: ``PRV`` for the smaller of RDP and PRV, where all charges are of
             one schedule that was fixed in advance and PRV returns; RDP else (P-32).
-        tuned_on_private: What was chosen by looking at private photos; the runs for
-            it are in the ledger like all others (P-30).
+        tuned_on_private: What was chosen by looking at private photos, as its owner
+            says; the runs for it are in the ledger like all others (P-30).
         release: What stands in the list of releases while there is none.
 
     Returns:

@@ -41,6 +41,7 @@ def test_an_adapter_leaves_with_its_statement_and_paints(vault: Path) -> None:
     assert claim.applied
     assert claim.epsilon is not None
     assert 3.5 < claim.epsilon <= 4.001
+    assert claim.tuned_on_private == "not stated"  # nobody said so
     assert "unit image" in result.out or "ONE IMAGE" in result.out
     ledger = read_vault(vault / "photos").ledger
     assert [charge.steps for charge in ledger.charges] == [1, 1]
@@ -158,6 +159,16 @@ def test_photos_without_a_claim_are_not_trained_on(vault: Path) -> None:
     assert spent(vault) == 0.0
 
 
+def test_what_was_tuned_on_private_photos_is_what_the_user_says(vault: Path) -> None:
+    """P-30: the program cannot know it, so it never says nothing by itself."""
+    for text, code in (("two\nlines", 2), (" ", 2), ("c" * 201, 2), ("/home/ann/photos", 6)):
+        refused = adapt(vault, *NUMBERS, "--epsilon", "4", "--tuned-on", text)
+        assert (refused.code, "--tuned-on" in refused.err) == (code, True), refused.err
+    assert spent(vault) == 0.0
+    assert adapt(vault, *NUMBERS, "--epsilon", "4", "--tuned-on", "nothing").code == 0
+    assert inspect_bundle(vault / "photos.mdfa").manifest.privacy.dp.tuned_on_private == "nothing"
+
+
 def test_the_unit_is_that_of_the_vault(desk: Path) -> None:
     for person in ("ann", "bob"):
         draw_photos(desk / "people" / person, 2)
@@ -222,7 +233,13 @@ def test_the_number_of_photos_must_be_given(vault: Path) -> None:
 
 
 def test_numbers_of_privacy_need_privacy(desk: Path) -> None:
-    for words in (("--epsilon", "4"), ("--n-public", "9"), ("--augmentations", "2"), ("--set", "private.ema=0.5")):
+    for words in (
+        ("--epsilon", "4"),
+        ("--n-public", "9"),
+        ("--tuned-on", "nothing"),
+        ("--augmentations", "2"),
+        ("--set", "private.ema=0.5"),
+    ):
         result = client("adapt", "--bundle", "style.mdfy", *words, cwd=desk)
         assert result.code == 2
         assert "add --privacy dp" in result.err

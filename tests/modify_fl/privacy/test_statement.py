@@ -29,7 +29,7 @@ def test_statement_composes_everything_that_was_charged(photos: Path) -> None:
     assert epsilon_at(ORDER, rdp, 1e-5) <= made.epsilon <= epsilon_at(ORDER, rdp, 1e-5) + 1e-4
     assert (made.unit, made.adjacency, made.delta, made.accountant) == ("image", "add/remove", 1e-5, "RDP")
     assert [(part.steps, part.noise_multiplier) for part in made.mechanisms or ()] == [(100, 2.0)]
-    assert (made.releases, made.n_is_public, made.tuned_on_private) == (("first",), False, "nothing")
+    assert (made.releases, made.n_is_public, made.tuned_on_private) == (("first",), False, "not stated")
     assert made.not_covered[:3] == NOT_COVERED  # type: ignore[index]
     assert (made.accountant_version or "").startswith("opacus ")
 
