@@ -120,15 +120,18 @@ def open_style(bundle: Path, console: Console, *, identity: Identity | None, rec
     return style
 
 
-def read_photos(style: LoadedStyle, photos: str | Path, console: Console, *, align: bool) -> ImageSet:
-    """Read photos for a style; arguments as in ``load``.
+def read_photos(
+    style: LoadedStyle, photos: str | Path, console: Console, *, align: bool, judged: bool = True
+) -> ImageSet:  # fmt: skip
+    """Read photos for a style; arguments as in ``load`` and ``load_images``.
 
     Raises:
+        ConfigError: The photos fail M-1.
         DataError: The photos cannot be used.
     """
     if align:
         Style(style).require_alignment()
-    images = load_images(photos, resolution=style.network.resolution, look="photo", align=align)
+    images = load_images(photos, resolution=style.network.resolution, look="photo", align=align, judged=judged)
     for name, reason in images.skipped:
         console.warn(f"{name} left out: {reason}")
     for name, remark in images.notes:

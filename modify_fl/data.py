@@ -11,10 +11,11 @@ Legend of shapes: N pictures, B batch, R resolution.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,6 +166,7 @@ def load_images(
     limit: int | None = None,
     in_memory: int | None = None,
     align: bool = False,
+    judged: bool = True,
 ) -> ImageSet:
     """Load a folder, a ZIP file or a named data set.
 
@@ -181,11 +183,13 @@ def load_images(
         in_memory: Most bytes of pixels to keep in memory; a quarter of this machine's when omitted.
         align: Find the largest face of each picture and align it (U-62); a picture
             without a face is left out. Without, a picture is one aligned face.
+        judged: Refuse the set for what its pictures are together. Without, each
+            counts or is left out by itself, whatever the others are: maybe none is left.
 
     Raises:
-        ConfigError: ``limit`` or ``resolution`` is below 1, or the pictures fail M-1.
-        DataError: There is no such source, it holds no readable picture, or
-            more than 5 % of its pictures are unreadable.
+        ConfigError: ``limit`` or ``resolution`` is below 1, or, judged, the pictures fail M-1.
+        DataError: There is no such source, it holds no picture, or, judged, none
+            that can be used, or more than 5 % of its pictures are unreadable.
     """
     for name, value in (("resolution", resolution), ("limit", limit)):
         if value is not None and value < 1:
@@ -195,8 +199,11 @@ def load_images(
     else:
         with open_pictures(source, data_root=data_root, look=look) as files:
             reader = PhotoReader(resolution=resolution, faces="largest", align=align)
-            images = _load(files, reader, limit, memory_limit() if in_memory is None else in_memory)
-    check_range(images)
+            wanted = files.names[:limit]
+            report = _Report.of(files, wanted, judged=judged)
+            images = _load(files, wanted, reader, report, memory_limit() if in_memory is None else in_memory)
+    if judged:
+        check_range(images)
     return images
 
 
@@ -292,68 +299,103 @@ def _draw(look: Look, resolution: int, count: int) -> ImageSet:
     return ImageSet.of(images, [f"{look}-{index:05d}.png" for index in range(count)])
 
 
-def _load(files: PictureFiles, reader: PhotoReader, limit: int | None, in_memory: int) -> ImageSet:
-    wanted, resolution = files.names[:limit], reader.resolution
+def _load(
+    files: PictureFiles, wanted: Sequence[str], reader: PhotoReader, report: "_Report", in_memory: int
+) -> ImageSet:  # fmt: skip
+    resolution = reader.resolution
     if 3 * resolution**2 * len(wanted) > in_memory:
-        return _load_mapped(files, wanted, reader)
+        return _load_mapped(files, wanted, reader, report)
     pixels = np.empty((len(wanted), 3, resolution, resolution), np.uint8)
-    report = _Report(skipped=list(files.rejected))
     for index, picture in enumerate(_decoded(files, wanted, reader, report)):
         pixels[index] = picture
     images = torch.from_numpy(pixels[: len(report.names)])
     return ImageSet.of(images, report.names, skipped=report.skipped, notes=report.notes)
 
 
-def _load_mapped(files: PictureFiles, wanted: Sequence[str], reader: PhotoReader) -> ImageSet:
+def _load_mapped(files: PictureFiles, wanted: Sequence[str], reader: PhotoReader, report: "_Report") -> ImageSet:
     """Decode into a file, or find the file of an earlier call; either way no set lies in memory."""
     resolution = reader.resolution
     file = PixelFile(listing_digest(files, wanted, resolution, template_digest() if reader.align else ""))
     known = file.find()
     if known is None:
         with file.making() as writer:
-            _write(writer, files, wanted, reader)
+            _write(writer, files, wanted, reader, report)
         known = file.find()
     if known is None:
         raise DataError(f"cannot keep the decoded pictures of {files.title}", why="their file vanished")
-    skipped, notes = (tuple((str(name), str(said)) for name, said in known[key]) for key in ("skipped", "notes"))
+    report.recall(known)
     return ImageSet(
-        images=file.pixels(len(known["names"]), resolution), names=tuple(known["names"]), digest=known["digest"],
-        file=file, skipped=skipped, notes=notes,
+        images=file.pixels(len(report.names), resolution), names=tuple(report.names), digest=known["digest"],
+        file=file, skipped=tuple(report.skipped), notes=tuple(report.notes),
     )  # fmt: skip
 
 
-def _write(writer: PixelWriter, files: PictureFiles, wanted: Sequence[str], reader: PhotoReader) -> None:
-    report, digest = _Report(skipped=list(files.rejected)), hashlib.sha256(f"{reader.resolution}\n".encode())
+def _write(
+    writer: PixelWriter, files: PictureFiles, wanted: Sequence[str], reader: PhotoReader, report: "_Report"
+) -> None:  # fmt: skip
+    digest = hashlib.sha256(f"{reader.resolution}\n".encode())
     for picture in _decoded(files, wanted, reader, report):
         digest.update(picture.tobytes())
         writer.add(picture)
-    known = {"names": report.names, "skipped": report.skipped, "notes": report.notes}
+    known = {"names": report.names, "skipped": report.skipped, "notes": report.notes, "unreadable": report.unreadable}
     writer.finish({**known, "digest": digest.hexdigest()})
 
 
 @dataclass(kw_only=True)
 class _Report:
-    """What became of the files of a source."""
+    """What became of the files of a source, and whether that speaks against the set as a whole."""
 
+    title: str
+    total: int
+    judged: bool
+    skipped: list[tuple[str, str]]
+    unreadable: int
     names: list[str] = field(default_factory=list)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, files: PictureFiles, wanted: Sequence[str], *, judged: bool) -> "_Report":
+        rejected = list(files.rejected)
+        return cls(
+            title=files.title, total=len(wanted) + len(rejected), judged=judged, skipped=rejected,
+            unreadable=len(rejected),
+        )  # fmt: skip
+
+    def recall(self, known: Mapping[str, Any]) -> None:
+        """Take over what was written beside decoded pictures, which may not have been judged then."""
+        self.skipped, self.notes = ([(str(name), str(said)) for name, said in known[k]] for k in ("skipped", "notes"))
+        self.names, self.unreadable = list(known["names"]), int(known.get("unreadable", 0))
+        self.judge()
+
+    def judge(self) -> None:
+        """Refuse the set where too many are unreadable, or none can be used."""
+        self.judge_share()
+        if self.judged and not self.names:
+            first = "; ".join(f"{name}: {why}" for name, why in self.skipped[:_NAMED_FIRST])
+            raise DataError(f"none of the pictures in {self.title} can be used", why=first, fix="look at the pictures")
+
+    def judge_share(self) -> None:
+        if not self.judged or self.unreadable <= self.total * _UNREADABLE_SHARE:
+            return
+        first = "; ".join(f"{name}: {why}" for name, why in self.skipped[:_NAMED_FIRST])
+        raise DataError(
+            f"more than 5 % of the {self.total} pictures in {self.title} cannot be used",
+            why=first + ("; and more" if len(self.skipped) > _NAMED_FIRST else ""),
+            fix="repair these files or take them out",
+        )
 
 
 def _decoded(
     files: PictureFiles, wanted: Sequence[str], reader: PhotoReader, report: _Report
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield every readable picture, uint8 [3, R, R]; fill in ``report``."""
-    unreadable = len(report.skipped)
-    total = len(wanted) + unreadable
     for name in wanted:
         try:
             picture = read_picture(files.read(name), name=name)
         except DataError as error:
             report.skipped.append((name, error.why or error.what))
-            # Going on would be in vain: the share can only grow.
-            unreadable += 1
-            _stop_if_too_many(files.title, report.skipped, unreadable, total)
+            report.unreadable += 1
+            report.judge_share()  # going on would be in vain: the share can only grow
             continue
         try:
             photo = reader.find(picture, name=name)
@@ -363,18 +405,4 @@ def _decoded(
         report.notes += [(name, note) for note in photo.remarks]
         report.names.append(name)
         yield photo.crops[0].transpose(2, 0, 1)
-    _stop_if_too_many(files.title, report.skipped, unreadable, total)
-    if wanted and not report.names:
-        first = "; ".join(f"{name}: {why}" for name, why in report.skipped[:_NAMED_FIRST])
-        raise DataError(f"none of the pictures in {files.title} can be used", why=first, fix="look at the pictures")
-
-
-def _stop_if_too_many(title: str, skipped: Sequence[tuple[str, str]], unreadable: int, total: int) -> None:
-    if unreadable <= total * _UNREADABLE_SHARE:
-        return
-    first = "; ".join(f"{name}: {why}" for name, why in skipped[:_NAMED_FIRST])
-    raise DataError(
-        f"more than 5 % of the {total} pictures in {title} cannot be used",
-        why=first + ("; and more" if len(skipped) > _NAMED_FIRST else ""),
-        fix="repair these files or take them out",
-    )
+    report.judge()

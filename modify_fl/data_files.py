@@ -128,6 +128,8 @@ class PixelFile:
     def pixels(self, count: int, resolution: int) -> Tensor:
         """Map the file, uint8 [N, 3, R, R]; nothing is read yet, and what is written to the tensor stays in memory."""
         shape = (count, 3, resolution, resolution)
+        if not count:  # an empty file cannot be mapped
+            return torch.empty(shape, dtype=torch.uint8)
         mapped = np.memmap(self.folder / "pixels.bin", dtype=np.uint8, mode="c", shape=shape)
         return torch.from_numpy(mapped)
 

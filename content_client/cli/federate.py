@@ -172,7 +172,7 @@ def _checked(
         bundle=str(bundle_path(bundle).resolve()), photos=str(source.resolve()), align=align,
         device=runtime.device, threads=runtime.threads, precision=runtime.precision,
     )  # fmt: skip
-    return check_site(SiteFolder(site.resolve()), kit, settings, own_identity(*own, console.ask_secret))
+    return check_site(SiteFolder(site.resolve()), kit, settings, own_identity(*own, console.ask_secret), console)
 
 
 @federate.command("status")

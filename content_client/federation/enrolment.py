@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from content_client.private.vaults import epsilon_text
-from modify_fl.console import Console
+from modify_fl.console import Console, Verbosity
 from modify_fl.errors import ConfigError, DataError, FederationPolicyError, FederationSetupError, PrivacyBudgetError
 from modify_fl.federated.certificates import CA
 from modify_fl.federated.journal import append
@@ -34,6 +34,7 @@ from protocol.verify import Verification, verify_bundle
 __all__ = ["Checked", "check_site", "enroll", "preview"]
 
 _CLEAR = "updates would go to the coordinator in clear: faces may be reconstructed from them"
+_SILENT = Console("content-client", "federate", Verbosity(quiet=True))
 _MASKED = "updates would be masked, but their sum is read by everybody, and nothing hides what photos do to it"
 
 
@@ -123,20 +124,23 @@ class Checked:
     """Of the photos; nothing where the plan has no privacy."""
 
 
-def check_site(site: SiteFolder, kit: Path, settings: SiteSettings, identity: Identity | None) -> Checked:
-    """Check everything that can be checked without a coordinator, and before a photo is opened.
+def check_site(
+    site: SiteFolder, kit: Path, settings: SiteSettings, identity: Identity | None, console: Console
+) -> Checked:  # fmt: skip
+    """Check everything that can be checked without a coordinator; photos last, and only where the plan has privacy.
 
     Args:
         site: The folder that ``enroll`` made.
         kit: The kit; the one that was enrolled with.
         settings: What to train on.
         identity: The user's own age identity.
+        console: Names photos that are left out.
 
     Raises:
-        ConfigError: The kit is another than the enrolled one.
+        ConfigError: The kit is another than the enrolled one, or photos do not say whose they are.
         FederationPolicyError: The policy does not allow it.
         PrivacyBudgetError: There is no vault, too little is left in it, or nothing can be claimed about its photos.
-        DataError: There are no photos.
+        DataError: There are no photos, or they cannot be used.
         ProtocolError: The bundle is not acceptable, or the key cannot be used.
     """
     own, given, now = site.kit(), read_kit(kit), datetime.now(UTC)
@@ -170,7 +174,20 @@ def check_site(site: SiteFolder, kit: Path, settings: SiteSettings, identity: Id
     if not Path(settings.photos).exists():
         raise DataError(f"there are no photos at {settings.photos}", fix="name the folder with --photos")
     vault = _vault(Path(settings.photos), own) if own.plan.private else None
+    _judge_photos(own, settings, identity, console)
     return Checked(site=site, kit=own, policy=policy, bundle=found, settings=settings, vault=vault)
+
+
+def _judge_photos(kit: Kit, settings: SiteSettings, identity: Identity | None, console: Console) -> None:
+    """Where the plan has privacy, refuse photos here that no round may refuse later."""
+    privacy = kit.plan.settings()
+    if privacy is None:
+        return
+    from content_client.adaptation import open_style  # noqa: PLC0415 - brings in torch
+    from content_client.federation.site_photos import judge_units  # noqa: PLC0415
+
+    style = open_style(Path(settings.bundle), _SILENT, identity=identity, record=False)
+    judge_units(style, settings, privacy, console)
 
 
 def _vault(photos: Path, kit: Kit) -> VaultState:

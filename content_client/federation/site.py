@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from content_client.adaptation import open_style, read_photos
+from content_client.federation.site_photos import read_units
 from content_client.identity import own_identity
 from modify_fl.artifacts import LoadedStyle
 from modify_fl.config import PRESETS, Runtime, StylizationConfig, preset
@@ -28,9 +29,10 @@ from modify_fl.perceptual import PerceptualNets
 from modify_fl.privacy.ledger import Vault
 from modify_fl.privacy.recipe import PrivateConfig
 from modify_fl.privacy.release import Reply, record_unprotected
+from modify_fl.privacy.settings import DpSettings
 from modify_fl.training.private import PrivateTask
 from modify_fl.training.runtime import Compute, resolve
-from modify_fl.training.views import PhotoUnits, group_photos
+from modify_fl.training.views import PhotoUnits
 
 __all__ = ["admit", "asked_rounds", "open_site"]
 
@@ -71,14 +73,15 @@ class _Later:
             DataError: The photos cannot be used.
             PrivacyBudgetError: The photos have no vault.
         """
-        settings, style = self.folder.settings(), self.style
-        photos = read_photos(style, settings.photos, _SILENT, align=settings.align)
+        settings, style, privacy = self.folder.settings(), self.style, self.folder.kit().plan.settings()
         compute = resolve(Runtime(device=settings.device, threads=settings.threads, precision=settings.precision))
         nets = PerceptualNets.find(require=False, device=compute.device)
-        if self.folder.kit().plan.private is None:
+        if privacy is None:
+            photos = read_photos(style, settings.photos, _SILENT, align=settings.align)
             training: Training = _open(self.folder, style, photos, policy=self.policy, compute=compute, nets=nets)
         else:
-            training = _private(self.folder, style, photos, compute=compute, nets=nets)
+            units = read_units(style, settings, privacy, _SILENT)
+            training = _private(self.folder, style, units, privacy, compute=compute, nets=nets)
         return training.answer(instruction)
 
 
@@ -108,17 +111,13 @@ def _end_claims(folder: SiteFolder, photos: str, reason: str) -> None:
 
 
 def _private(
-    folder: SiteFolder, style: LoadedStyle, photos: ImageSet, *, compute: Compute, nets: PerceptualNets
-) -> PrivateTraining:
+    folder: SiteFolder, style: LoadedStyle, units: PhotoUnits, privacy: DpSettings, *, compute: Compute,
+    nets: PerceptualNets,
+) -> PrivateTraining:  # fmt: skip
     plan, source = folder.kit().plan, Path(folder.settings().photos)
-    settings = plan.settings()
-    if settings is None:
-        raise RefusedError("policy", "the plan has no privacy")
-    groups = group_photos(photos.names, settings.unit, None)
-    units = PhotoUnits(photos, groups, seed=0, augmentations=settings.augmentations, per_person=settings.per_person)
     config = replace(_config(style), subset=plan.subset)
     recipe = PrivateConfig(learning_rate=plan.learning_rate)
-    task = PrivateTask(style=style, settings=settings, recipe=recipe, config=config)
+    task = PrivateTask(style=style, settings=privacy, recipe=recipe, config=config)
 
     def hold(run: str) -> AbstractContextManager[Vault]:
         return Vault.open(source, run=run)

@@ -27,16 +27,19 @@ __all__ = ["PhotoUnits", "group_photos", "shared_share"]
 _SHIFT = 1 / 16
 
 
-def group_photos(names: Sequence[str], unit: Unit, persons: Mapping[str, str] | None = None) -> list[list[int]]:
+def group_photos(
+    names: Sequence[str], unit: Unit, persons: Mapping[str, str] | None = None, *, judged: bool = True
+) -> list[list[int]]:  # fmt: skip
     """Return the indices of the photos of each unit.
 
     Args:
         names: Relative path of each photo.
         unit: ``"image"`` puts each photo by itself.
         persons: Name of the person on each photo, by path; the first folder of the path where omitted.
+        judged: Refuse all for a photo that does not say whose it is; without, such a photo is left out.
 
     Raises:
-        ConfigError: The unit is a person, and a photo does not say whose it is.
+        ConfigError: The unit is a person, and, judged, a photo does not say whose it is.
     """
     if unit == "image":
         return [[index] for index in range(len(names))]
@@ -44,6 +47,8 @@ def group_photos(names: Sequence[str], unit: Unit, persons: Mapping[str, str] | 
     for index, name in enumerate(names):
         parts = PurePosixPath(name).parts
         person = persons.get(name) if persons is not None else (parts[0] if len(parts) > 1 else None)
+        if person is None and not judged:
+            continue
         if person is None:
             raise ConfigError(
                 "with --unit person every photo must say whose it is",

@@ -206,6 +206,20 @@ def test_rejected_names_of_a_zip_count_as_unreadable(tmp_path: Path) -> None:
         load_images(tmp_path / "b.zip", resolution=8)
 
 
+def test_a_set_that_is_not_judged_takes_each_picture_by_itself(tmp_path: Path) -> None:
+    """Too many unreadable, all of one grey, or none at all: the rest is what it is without the others (P-86)."""
+    for index in range(8):
+        save(tmp_path / f"{index}.png", np.full((8, 8, 3), 120, np.uint8))
+    (tmp_path / "broken.png").write_bytes(b"a letter")
+    with pytest.raises(DataError, match="more than 5 %"):
+        load_images(tmp_path, resolution=8)
+    images = load_images(tmp_path, resolution=8, judged=False)
+    assert (len(images), [name for name, _ in images.skipped]) == (8, ["broken.png"])
+    for index in range(8):
+        (tmp_path / f"{index}.png").write_bytes(b"")
+    assert len(load_images(tmp_path, resolution=8, judged=False)) == 0
+
+
 def test_remarks_on_pictures_are_kept(tmp_path: Path) -> None:
     frames = [Image.fromarray(noise(8, index)) for index in range(2)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])

@@ -134,6 +134,19 @@ def test_half_a_file_is_never_taken_for_a_set(tmp_path: Path, home: Path, monkey
     assert len(first) == 4
 
 
+def test_a_mapped_set_that_was_not_judged_is_judged_when_it_is_found(tmp_path: Path) -> None:
+    source = draw(tmp_path / "set", 3)
+    (source / "broken.png").write_bytes(b"no picture")
+    assert len(load_images(source, resolution=8, in_memory=0, judged=False)) == 3
+    with pytest.raises(DataError, match="more than 5 %"):
+        load_images(source, resolution=8, in_memory=0)
+    for path in source.glob("0*.png"):
+        path.write_bytes(b"")
+    assert len(load_images(source, resolution=8, in_memory=0, judged=False)) == 0
+    with pytest.raises(DataError, match="more than 5 %"):
+        load_images(source, resolution=8, in_memory=0)
+
+
 def test_full_disk_is_one_sentence(tmp_path: Path, home: Path) -> None:
     home.write_text("a file where the folder should be")
     with pytest.raises(DataError, match="cannot keep the decoded pictures") as caught:

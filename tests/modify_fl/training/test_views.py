@@ -28,6 +28,11 @@ def test_a_photo_of_nobody_is_refused(persons: dict[str, str] | None) -> None:
         group_photos(("a.png", "b.png"), "person", persons)
 
 
+def test_a_photo_of_nobody_is_left_out_where_the_set_is_not_judged() -> None:
+    assert group_photos(("a.png", *NAMES), "person", judged=False) == [[1, 2], [3]]
+    assert group_photos(("a.png",), "person", judged=False) == []
+
+
 def test_shared_folders_are_noticed() -> None:
     assert shared_share(NAMES) == pytest.approx(2 / 3)
     assert shared_share(("a.png", "b.png")) == 0.0
