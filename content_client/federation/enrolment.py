@@ -34,6 +34,8 @@ from protocol.verify import Verification, verify_bundle
 __all__ = ["Checked", "check_site", "enroll", "preview"]
 
 _CLEAR = "updates would go to the coordinator in clear: faces may be reconstructed from them"
+_REPEATED = 2
+"""Rounds that a policy allows for each one of the plan: a coordinator that goes on repeats some (F-23)."""
 _SILENT = Console("content-client", "federate", Verbosity(quiet=True))
 _MASKED = "updates would be masked, but their sum is read by everybody, and nothing hides what photos do to it"
 
@@ -92,7 +94,8 @@ def _fill(folder: Path, kit: Kit, policy: Policy, name: str) -> None:
 
 
 def _proposal(kit: Kit, unprotected: str | None) -> Policy:
-    privacy = privacy_of(kit.plan)
+    max_rounds = _REPEATED * kit.plan.rounds
+    privacy = privacy_of(kit.plan, rounds=max_rounds)
     if privacy.mode == "none":
         if not unprotected:
             raise FederationPolicyError(
@@ -102,7 +105,7 @@ def _proposal(kit: Kit, unprotected: str | None) -> Policy:
         privacy = PrivacyRule(mode="none", reason=unprotected)
     return Policy.proposal(
         address=kit.file.address, ca_sha256=kit.file.ca_sha256, signer=kit.file.signer, bundle=kit.plan.bundle,
-        fab_sha256=kit.plan.fab_sha256, plan_sha256=kit.plan.digest, rounds=kit.plan.rounds,
+        fab_sha256=kit.plan.fab_sha256, plan_sha256=kit.plan.digest, max_rounds=max_rounds,
         participants=kit.plan.quorum, max_update_norm=kit.plan.max_update_norm, privacy=privacy,
         secagg=kit.plan.secagg,
     )  # fmt: skip
@@ -225,7 +228,7 @@ def preview(checked: Checked, console: Console) -> Mapping[str, object]:
         console: Shows it.
     """
     kit, plan = checked.kit, checked.kit.plan
-    privacy = privacy_of(plan)
+    privacy, most = privacy_of(plan), _most(checked)
     trainable = checked.bundle.manifest.model.trainable
     console.say(f"coordinator  {kit.file.address}, by the certificate in the kit")
     console.say(f"bundle       {checked.bundle.manifest.bundle.name}, {plan.bundle}")
@@ -242,8 +245,9 @@ def preview(checked: Checked, console: Console) -> Mapping[str, object]:
             f"{100 * floors.min_threshold:.0f} % of them can unmask the sum"
         )
     if privacy.mode == "dp" and checked.vault is not None:
-        ledger = checked.vault.ledger
-        console.say(f"spends       {epsilon_text(privacy.eps_max or 0, privacy.delta or 0, privacy.unit or '')}")
+        ledger, of = checked.vault.ledger, (privacy.delta or 0, privacy.unit or "")
+        console.say(f"spends       {epsilon_text(privacy.eps_max or 0, *of)}")
+        console.say(f"at most      {epsilon_text(most, *of)}, where rounds are repeated: the policy allows no more")
         console.say(f"left         {100 * (1 - ledger.spent / ledger.limit):.1f} % of the budget of these photos")
         for warning in warn_of_overlaps(checked.vault.place):
             console.warn(warning)
@@ -257,10 +261,20 @@ def preview(checked: Checked, console: Console) -> Mapping[str, object]:
     return {
         "coordinator": kit.file.address, "bundle": plan.bundle, "fab_sha256": plan.fab_sha256, "rounds": plan.rounds,
         "local_steps": plan.local_steps, "subset": plan.subset, "max_update_norm": plan.max_update_norm,
-        "privacy": {"mode": privacy.mode, "epsilon": privacy.eps_max, "delta": privacy.delta, "unit": privacy.unit},
+        "privacy": {
+            "mode": privacy.mode, "epsilon": privacy.eps_max, "epsilon_most": most or None, "delta": privacy.delta,
+            "unit": privacy.unit,
+        },
         "secagg": encode(floors) if plan.secagg else None,
         "who_sees_what": [dict(zip(COLUMNS, row.cells(), strict=True)) for row in seen],
     }  # fmt: skip
+
+
+def _most(checked: Checked) -> float:
+    """Return the epsilon of all rounds that the policy allows, repeated ones included; 0 without privacy."""
+    policy = checked.policy
+    epsilon = privacy_of(checked.kit.plan, rounds=policy.max_rounds).eps_max or 0.0
+    return min(epsilon, policy.privacy.eps_max or epsilon)
 
 
 def _show_table(console: Console, seen_rows: Iterable[Row]) -> None:

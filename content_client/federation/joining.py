@@ -27,6 +27,7 @@ __all__ = ["join", "write_shim"]
 _LOG = "supernode.log"
 _PAUSE, _AGAIN = 1.0, 5.0
 _FLOWER = "modify_fl.federated.flower_process"
+_FINAL = ("max_rounds", "privacy.eps_max")  # of the policy: once they are reached, every later round is refused
 _STRANGER = "the coordinator does not know this site's key"
 # What Flower prints when a SuperLink does not want a site, and what that means to its owner.
 _REFUSALS = (
@@ -152,7 +153,7 @@ def _end_where_refused(entries: tuple[Entry, ...]) -> None:
         if entry.event == "failed" and entry.facts.get("word") == "budget":
             time.sleep(_AGAIN)  # the coordinator gets its word first
             raise PrivacyBudgetError("the budget of these photos does not allow another round", why=why)
-        if entry.event == "refused" or (entry.event == "failed" and "max_rounds" in why):
+        if entry.event == "refused" or (entry.event == "failed" and any(field in why for field in _FINAL)):
             time.sleep(_AGAIN)
             raise FederationPolicyError("the policy of this site does not allow what the coordinator asks for", why=why)
 

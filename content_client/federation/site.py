@@ -22,7 +22,7 @@ from modify_fl.federated.journal import Entry, append, read_journal
 from modify_fl.federated.policy import Policy
 from modify_fl.federated.records import Instruction, RefusedError
 from modify_fl.federated.site import Answered, OpenTraining, PrivateTraining, Site, Training
-from modify_fl.federated.site_folder import SiteFolder
+from modify_fl.federated.site_folder import SiteFolder, privacy_of
 from modify_fl.federated.site_keys import SITE_PUBLIC
 from modify_fl.federated.tensors import Shortened
 from modify_fl.perceptual import PerceptualNets
@@ -156,6 +156,7 @@ def admit(folder: SiteFolder, policy: Policy, asked: Instruction) -> None:
     """
     earlier, today = asked_rounds(folder), f"{datetime.now(UTC):%Y-%m-%d}"
     policy.check_round("train", earlier=len(earlier), today=sum(entry.time[:10] == today for entry in earlier))
+    policy.check_privacy(privacy_of(folder.kit().plan, rounds=len(earlier) + 1))  # whatever run they were of
     if any(entry.facts.get("run") == asked.run and entry.facts.get("round") == asked.round for entry in earlier):
         raise RefusedError("policy", f"an update for round {asked.round} of this run was begun before")
     append(folder.journal, _ASKED, run=asked.run[:64], round=asked.round)

@@ -47,7 +47,7 @@ class PrivacyRule:
     mode: Literal["dp", "none"]
     """``none`` lets updates go as they are: faces may be reconstructed from them (P-39)."""
     eps_max: Annotated[float, Bound(low=0)] | None = None
-    """The most that may be spent in all, with ``delta``."""
+    """The most that all rounds together may spend, with ``delta``; those of every run count."""
     delta: Annotated[float, Bound(low=0, high=1)] | None = None
     """Of the claim."""
     unit: Literal["image", "person"] | None = None
@@ -116,7 +116,7 @@ class Policy:
     @classmethod
     def proposal(
         cls, *, address: str, ca_sha256: str, signer: str, bundle: str, fab_sha256: str, plan_sha256: str,
-        rounds: int, participants: int, max_update_norm: float, privacy: PrivacyRule, secagg: bool = False,
+        max_rounds: int, participants: int, max_update_norm: float, privacy: PrivacyRule, secagg: bool = False,
         today: date | None = None,
     ) -> Self:  # fmt: skip
         """Return the narrowest policy that a planned run fits into; the site's owner may narrow it further.
@@ -128,10 +128,10 @@ class Policy:
             bundle: Payload digest.
             fab_sha256: Digest of the Flower app.
             plan_sha256: Digest of the plan.
-            rounds: Of the plan; twice as many are allowed in all, since a resumed run repeats some.
+            max_rounds: Most in all: more than the plan has, since a resumed run repeats some.
             participants: Fewest sites of the plan.
             max_update_norm: Of the plan.
-            privacy: Of the plan.
+            privacy: Of the plan; ``eps_max`` is what ``max_rounds`` rounds spend.
             secagg: Whether updates of the plan are masked; then nothing else is allowed.
             today: The first day; that of the clock when omitted.
         """
@@ -140,7 +140,7 @@ class Policy:
             version=1,
             coordinator=CoordinatorRule(address=address, ca_sha256=ca_sha256), signers=(signer,), bundles=(bundle,),
             fab_sha256=(fab_sha256,), plan_sha256=plan_sha256, actions=("train",), metrics=(),
-            max_rounds=2 * rounds, max_rounds_per_day=2 * rounds, min_participants=participants,
+            max_rounds=max_rounds, max_rounds_per_day=max_rounds, min_participants=participants,
             max_update_norm=max_update_norm, expires=last.isoformat(), privacy=privacy,
             secagg=SecAggRule(required=secagg, min_participants=3, min_threshold=0.67),
         )  # fmt: skip
@@ -204,18 +204,26 @@ class Policy:
             raise _refuse("secagg.required", "the plan does not mask updates")
         if secagg and quorum < self.secagg.min_participants:
             raise _refuse("secagg.min_participants", f"the plan goes on with {quorum} sites")
-        self._check_privacy(privacy)
+        self.check_privacy(privacy)
 
-    def _check_privacy(self, plan: PrivacyRule) -> None:
+    def check_privacy(self, asked: PrivacyRule) -> None:
+        """Refuse what would protect less, or spend more in all, than is allowed.
+
+        Args:
+            asked: Of the plan; ``eps_max`` is what all rounds spend of which is spoken.
+
+        Raises:
+            FederationPolicyError: It is not allowed.
+        """
         own = self.privacy
         if own.mode == "none":
             return
-        if plan.mode != "dp":
+        if asked.mode != "dp":
             raise _refuse("privacy", "the plan has none")
-        if plan.unit != own.unit:
-            raise _refuse("privacy.unit", f"the plan protects each {plan.unit}")
-        if (plan.delta or 1) > (own.delta or 0) or (plan.eps_max or 0) > (own.eps_max or 0):
-            raise _refuse("privacy.eps_max", f"the plan spends epsilon {plan.eps_max:g} at delta {plan.delta:g}")
+        if asked.unit != own.unit:
+            raise _refuse("privacy.unit", f"the plan protects each {asked.unit}")
+        if (asked.delta or 1) > (own.delta or 0) or (asked.eps_max or 0) > (own.eps_max or 0):
+            raise _refuse("privacy.eps_max", f"epsilon {asked.eps_max:g} at delta {asked.delta:g} would be spent")
 
     def check_round(self, action: str, *, earlier: int, today: int) -> None:
         """Refuse an action that is not allowed, and one round too many.

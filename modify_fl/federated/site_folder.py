@@ -82,14 +82,20 @@ class SiteFolder(PartyFolder):
             stream.write(dump_json(encode(settings)))
 
 
-def privacy_of(plan: FederationPlan) -> PrivacyRule:
-    """Return what a plan does for the privacy of photos: epsilon is that of all its rounds together."""
+def privacy_of(plan: FederationPlan, *, rounds: int | None = None) -> PrivacyRule:
+    """Return what a plan does for the privacy of photos.
+
+    Args:
+        plan: The public numbers.
+        rounds: How many rounds epsilon is of, together; all that are planned when omitted.
+    """
     part = plan.private
     settings = plan.settings()
     if part is None or settings is None:
         return PrivacyRule(mode="none", reason="the plan has no privacy")
     segment = Segment(
-        sampling_rate=settings.sampling_rate, noise_multiplier=part.noise_multiplier, steps=settings.steps
-    )
+        sampling_rate=settings.sampling_rate, noise_multiplier=part.noise_multiplier,
+        steps=(plan.rounds if rounds is None else rounds) * plan.local_steps,
+    )  # fmt: skip
     spent = epsilon_of([segment], part.delta)
     return PrivacyRule(mode="dp", eps_max=spent, delta=part.delta, unit=part.unit)

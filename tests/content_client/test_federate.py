@@ -209,6 +209,7 @@ def test_status_tells_what_was_answered_and_refused(anna: Party) -> None:
     [
         ("refused", {"word": "policy"}, FederationPolicyError), ("failed", {"word": "budget"}, PrivacyBudgetError),
         ("failed", {"word": "policy", "why": "field max_rounds: there were 3"}, FederationPolicyError),
+        ("failed", {"word": "policy", "why": "field privacy.eps_max: epsilon 9"}, FederationPolicyError),
     ],
 )  # fmt: skip
 def test_a_join_ends_where_going_on_is_of_no_use(

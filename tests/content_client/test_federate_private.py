@@ -1,5 +1,6 @@
 """A site whose plan has privacy: what it refuses before it joins, and what no round may depend on (P-86, F-17)."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import pytest
 from programs import draw_photos
 from sitekit import Party, join_words, make_coordinator, make_site, plan
 
-from content_client.federation.site import open_site
+from content_client.federation.site import admit, asked_rounds, open_site
 from modify_fl.artifacts import LoadedStyle
+from modify_fl.errors import FederationPolicyError
 from modify_fl.federated.plan import FederationPlan, read_plan
-from modify_fl.federated.records import Schema, instruction_content, make_record, read_reply
-from modify_fl.federated.site_folder import SiteFolder, SiteSettings
+from modify_fl.federated.records import Instruction, Schema, instruction_content, make_record, read_reply
+from modify_fl.federated.site_folder import SiteFolder, SiteSettings, privacy_of
 from modify_fl.federated.tensors import first_tensors
 from modify_fl.privacy.ledger import read_vault
 from protocol.provider import read_provider_key
@@ -96,3 +98,34 @@ def test_where_no_photo_is_left_noise_answers(site: Party, kit: Path, style: Loa
     for path in (site.path / "photos" / "ann").iterdir():
         path.write_bytes(b"no picture")
     assert answer(site, style, read_plan(kit)) > 0
+
+
+# What all rounds together spend -------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", ["image"], indirect=True)
+def test_preview_and_policy_say_what_repeated_rounds_may_spend(site: Party, coordinator: Party, kit: Path) -> None:
+    found, path = read_plan(kit), site.path / "site" / "policy.json"
+    allowed = json.loads(path.read_text())
+    most = privacy_of(found, rounds=allowed["max_rounds"]).eps_max
+    assert allowed["privacy"]["eps_max"] == most > (privacy_of(found).eps_max or 0)  # type: ignore[operator]
+    words = join_words(coordinator, kit=kit)
+    shown = site.client("federate", "preview", *words, "--json").json["result"]["privacy"]
+    assert (shown["epsilon"], shown["epsilon_most"]) == (privacy_of(found).eps_max, most)
+    path.write_text(json.dumps(allowed | {"privacy": allowed["privacy"] | {"eps_max": 8.5}}))
+    assert "at most      epsilon 8.50 at delta 1e-05, unit image" in site.client("federate", "preview", *words).out
+
+
+@pytest.mark.parametrize("unit", ["image"], indirect=True)
+def test_a_new_run_does_not_spend_what_the_policy_does_not_allow(site: Party, kit: Path) -> None:
+    """Rounds of every run count: a new run id makes no round free."""
+    folder, path = SiteFolder(site.path / "site"), site.path / "site" / "policy.json"
+    allowed = json.loads(path.read_text())
+    narrow = privacy_of(read_plan(kit)).eps_max
+    path.write_text(json.dumps(allowed | {"privacy": allowed["privacy"] | {"eps_max": narrow}}))
+    for number in (1, 2):
+        admit(folder, folder.policy(), Instruction(tensors={}, round=number, run="r"))
+    with pytest.raises(FederationPolicyError) as caught:
+        admit(folder, folder.policy(), Instruction(tensors={}, round=1, run="s"))
+    assert "privacy.eps_max" in caught.value.why
+    assert len(asked_rounds(folder)) == 2

@@ -19,7 +19,7 @@ _SIGNER = "SHA256:" + "A" * 43
 def _policy(**changes: Any) -> Policy:
     made = Policy.proposal(
         address="fl.example:8000", ca_sha256="a" * 64, signer=_SIGNER, bundle="b" * 64, fab_sha256="c" * 64,
-        plan_sha256="d" * 64, rounds=10, participants=3, max_update_norm=5.0, privacy=_DP, today=date(2026, 1, 1),
+        plan_sha256="d" * 64, max_rounds=20, participants=3, max_update_norm=5.0, privacy=_DP, today=date(2026, 1, 1),
     )  # fmt: skip
     return replace(made, **changes)
 
