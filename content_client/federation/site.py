@@ -159,13 +159,13 @@ def admit(folder: SiteFolder, policy: Policy, asked: Instruction) -> None:
     policy.check_privacy(privacy_of(folder.kit().plan, rounds=len(earlier) + 1))  # whatever run they were of
     if any(entry.facts.get("run") == asked.run and entry.facts.get("round") == asked.round for entry in earlier):
         raise RefusedError("policy", f"an update for round {asked.round} of this run was begun before")
-    append(folder.journal, _ASKED, run=asked.run[:64], round=asked.round)
+    append(folder.journal, _ASKED, run=asked.run, round=asked.round)
 
 
 def _log(folder: SiteFolder, answered: Answered) -> None:
     instruction = answered.instruction
     sent = 4 * sum(tensor.numel() for tensor in instruction.tensors.values())
     append(
-        folder.journal, "answered", run=instruction.run[:64], round=instruction.round, bytes=sent,
+        folder.journal, "answered", run=instruction.run, round=instruction.round, bytes=sent,
         norm=answered.norm, norm_sent=answered.kept, epsilon=answered.epsilon, bundle=folder.kit().plan.bundle,
     )  # fmt: skip

@@ -49,6 +49,7 @@ WEIGHT = "num-examples"
 
 _ARRAYS, _CONFIG, _METRICS = "arrays", "config", "metrics"
 _NPY = "numpy.ndarray"
+_RUN_LONGEST = 64
 
 
 class RefusedError(ModifyError):
@@ -133,7 +134,7 @@ class Instruction:
     round: int
     """From 1."""
     run: str
-    """Id of the run."""
+    """Id of the run, 1 to 64 characters."""
 
 
 # Making -----------------------------------------------------------------------
@@ -191,11 +192,14 @@ def read_instruction(content: RecordDict, *, schema: Schema, bundle: str) -> Ins
         raise RefusedError("bundle_mismatch", f"the message is about bundle {config['bundle_payload_sha256']!r}")
     if config["adapter_schema"] != schema.digest:
         raise RefusedError("bundle_mismatch", "the message is about other tensors")
+    run = str(config["run"])
+    if not 0 < len(run) <= _RUN_LONGEST:  # it is compared with the ids in the site's log, which holds them whole
+        raise RefusedError("policy", f"the id of the run has {len(run)} characters, {_RUN_LONGEST} at most")
     try:
         tensors = _read_arrays(arrays, schema)
     except RejectedError as error:
         raise RefusedError("bundle_mismatch", f"the tensors do not fit the bundle: {error.word}") from error
-    return Instruction(tensors=tensors, round=int(str(config["round"])), run=str(config["run"]))
+    return Instruction(tensors=tensors, round=int(str(config["round"])), run=run)
 
 
 def read_reply(content: RecordDict, schema: Schema) -> dict[str, Tensor]:

@@ -173,6 +173,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Any], object]]] = {
     "a path": ("policy", lambda r: r["config"].update({"photos": "/home/ann/other-photos"})),
     "a metric": ("policy", lambda r: r["config"].update({"metrics": ["loss", "num-photos"]})),
     "code": ("policy", lambda r: r.update({"code": ConfigRecord({"source": "import os"})})),
+    "a run whose id is too long for the log": ("policy", lambda r: r["config"].update({"run": "r" * 65})),
     "a later round": ("policy", lambda r: r["config"].update({"round": 99})),
 }
 
