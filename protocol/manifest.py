@@ -334,7 +334,7 @@ class Manifest:
             raise problem("E_MANIFEST", member=MANIFEST, detail=f"rule B-16: field {name!r} in {self.kind}")
         if not self.bundle.not_before < self.bundle.expires:
             raise problem("E_MANIFEST", member=MANIFEST, detail="itself: ends before it begins")
-        self.privacy.check_statement(self.kind)
+        self.privacy.check_statement(self.kind, federated=adapter and self.federation is not None)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -48,6 +48,7 @@ _SUBJECT: dict[Kind, str] = {
     "style-bundle": "Every update of this model",
     "encoder-adapter": "Every encoder update that left this client",
 }
+_FEDERATED = "Every update of this federation"
 _NOT_MEASURED = "Leakage was not measured: no attack was tried."
 
 
@@ -191,13 +192,17 @@ class PrivacyCard:
     def _audited(self) -> bool:
         return self.memorisation_audit is not None and self.memorisation_audit.status != "not measured"
 
-    def check_statement(self, kind: Kind) -> None:
+    def check_statement(self, kind: Kind, *, federated: bool = False) -> None:
         """Refuse a card that keeps silent about missing differential privacy, or claims it in other words (B-19).
+
+        Args:
+            kind: Of the bundle.
+            federated: Whether the adapter is what a federation made.
 
         Raises:
             MalformedBundleError: E_MANIFEST.
         """
-        if self.dp.applied and self.statement != privacy_statement(kind, self.dp):
+        if self.dp.applied and self.statement != privacy_statement(kind, self.dp, federated=federated):
             detail = "rule B-19: the statement is not the one of its DP fields"
         elif not self.dp.applied and not self.statement.startswith(_WITHOUT_DP[kind]):
             detail = "rule B-19: the statement does not say that no differential privacy ran"
@@ -208,20 +213,23 @@ class PrivacyCard:
         raise problem("E_MANIFEST", member=MANIFEST, detail=detail)
 
 
-def privacy_statement(kind: Kind, dp: DpStatement, audit: MemorisationAudit | None = None) -> str:
+def privacy_statement(
+    kind: Kind, dp: DpStatement, audit: MemorisationAudit | None = None, *, federated: bool = False
+) -> str:  # fmt: skip
     """Say in plain words what protects the training images, and what does not (B-19, P-1, P-3, P-84).
 
     Args:
         kind: What was trained: a style bundle on style images, an adapter on photos.
         dp: The DP statement.
         audit: What was measured, where anything was; without DP its figures are part of the statement.
+        federated: Whether a federation made the adapter: what each of its clients let out besides is not known.
 
     Returns:
         One paragraph for ``PrivacyCard.statement``; with differential privacy it
         is the sentence of P-1, every field filled in.
     """
     if dp.applied:
-        return _claim(_SUBJECT[kind], dp)
+        return _claim(_FEDERATED if federated else _SUBJECT[kind], dp)
     denial = f" guarantee: {dp.guarantee} ({dp.reason})" if dp.guarantee else ""
     return f"{_WITHOUT_DP[kind]} {_figures(audit)}{denial}"
 

@@ -26,6 +26,7 @@ from modify_fl.artifacts import LoadedStyle
 from modify_fl.config import Runtime, StylizationConfig
 from modify_fl.console import Console, ItemsFailedError
 from modify_fl.errors import ConfigError
+from modify_fl.federated.claims import federation_sentence, for_each_site
 from modify_fl.federated.guard import RoundRecord
 from modify_fl.federated.plan import PLAN_FILE, FederationPlan, PrivatePlan, read_plan, write_plan
 from modify_fl.federated.ray_backend import run_with_ray
@@ -38,7 +39,7 @@ from modify_fl.passphrase import Ask
 from modify_fl.perceptual import PerceptualNets
 from modify_fl.privacy.ledger import Vault, read_vault
 from modify_fl.privacy.recipe import PrivateConfig
-from modify_fl.privacy.statement import joint_statement, no_guarantee, sentence, statement_of
+from modify_fl.privacy.statement import joint_statement, no_guarantee, statement_of
 from modify_fl.progress import duration
 from modify_fl.training.loop import differences
 from modify_fl.training.private import PrivateTask
@@ -158,7 +159,7 @@ def run_simulation(task: Simulation, *, fresh: bool, dry_run: bool, console: Con
     leaves = "may be shared" if statement.applied else "stays on this machine"
     console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.1f} MB), which {leaves}")
     if statement.applied:
-        console.say(sentence(statement))
+        console.say(federation_sentence(statement))
     command = shlex.join(["content-client", "stylize", "--bundle", str(task.bundle), "--adapter", str(task.out)])
     console.say(f"next: {command} PHOTO... --out DIR")
     result = {
@@ -280,7 +281,8 @@ def _sites(task: Simulation, plan: FederationPlan, nets: PerceptualNets, console
 def _statement(task: Simulation) -> DpStatement:
     if task.request is None:
         return no_guarantee(REASON)
-    return joint_statement([statement_of(read_vault(source_of(ground)).ledger) for ground in task.grounds])
+    joint = joint_statement([statement_of(read_vault(source_of(ground)).ledger) for ground in task.grounds])
+    return for_each_site(joint, photos_differ=True)  # see ``require_different``
 
 
 # Words ----------------------------------------------------------------------------------

@@ -141,7 +141,10 @@ def adapter_manifest(
         ),
         licence=Licence(model=base.licence.model, dataset=_PHOTOS[federation is not None]),
         usage=Usage(),
-        privacy=_privacy("encoder-adapter", "not stated", "confidential", None, shared.dp if shared else LOCAL_ONLY),
+        privacy=_privacy(
+            "encoder-adapter", "not stated", "confidential", None, shared.dp if shared else LOCAL_ONLY,
+            federated=federation is not None,
+        ),
         provenance=_provenance(
             adapted.summary, base.provenance.training.preset, style.network.style_rows,
             mode=adapted.mode, subset=adapted.subset,
@@ -178,14 +181,15 @@ def _release_info(release: Release) -> BundleInfo:
 
 
 def _privacy(
-    kind: Kind, images: str, style_data: str, audit: MemorisationAudit | None, dp: DpStatement = _NO_DP
-) -> PrivacyCard:
+    kind: Kind, images: str, style_data: str, audit: MemorisationAudit | None, dp: DpStatement = _NO_DP, *,
+    federated: bool = False,
+) -> PrivacyCard:  # fmt: skip
     return PrivacyCard(
         training_data=TrainingData(
             number_of_images=images, contains_faces=True, basis="not stated",
             classification=style_data, retention="stays with its owner",  # type: ignore[arg-type]
         ),
-        dp=dp, statement=privacy_statement(kind, dp, audit), memorisation_audit=audit,
+        dp=dp, statement=privacy_statement(kind, dp, audit, federated=federated), memorisation_audit=audit,
     )  # fmt: skip
 
 

@@ -1,15 +1,17 @@
 """The signed result of a plan, and what can be claimed about the photos of its sites (F-24, P-1 to P-3)."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from modify_fl.federated.claims import federation_sentence, for_each_site
 from modify_fl.federated.coordinator_folder import CoordinatorFolder
 from modify_fl.federated.journal import read_journal
 from modify_fl.federated.kit import Kit
 from modify_fl.federated.plan import FederationPlan
 from modify_fl.privacy.accounting import Segment, accountant_version, epsilon_of
-from modify_fl.privacy.statement import NOT_COVERED, no_guarantee, sentence
+from modify_fl.privacy.statement import NOT_COVERED, no_guarantee
 from protocol.privacy import DpMechanism, DpStatement
 from protocol.provider import read_provider_key
 from protocol.signing import load_private_key
@@ -19,6 +21,7 @@ __all__ = ["Sealed", "planned_statement", "seal"]
 
 _GRID = 1e4
 _OTHERS = "what else the same photos were used for"
+_COMPLETED = "finished:completed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +65,20 @@ def seal(folder: CoordinatorFolder, kit: Kit, out: Path, *, overwrite: bool) -> 
     )  # fmt: skip
     return Sealed(
         digest=released.digest, release=released.release, rounds=len(done.rounds), skipped=done.skipped,
-        statement=sentence(statement),
+        statement=federation_sentence(statement),
     )  # fmt: skip
 
 
 def _blocks(folder: CoordinatorFolder, plan: FederationPlan) -> int:
-    """Return how often a site can have been asked at most: a start that was cut short repeats one round (F-23)."""
-    events = [entry.event for entry in read_journal(folder.journal)]
-    starts = events[max((at for at, event in enumerate(events) if event == "fresh"), default=0) :].count("begun")
-    return plan.rounds + max(0, starts - 1)
+    """Return how often a site can have been asked at most since the plan was made (F-23).
+
+    Every round of the log counts, thrown away or not: its updates came here. A start
+    that was cut short may have asked for one more than the log holds.
+    """
+    entries = read_journal(folder.journal)
+    events = Counter(entry.event for entry in entries)
+    whole = sum(entry.event == "ended" and entry.facts.get("status") == _COMPLETED for entry in entries)
+    return max(plan.rounds, events["round"]) + max(0, events["begun"] - whole)
 
 
 def planned_statement(plan: FederationPlan, *, blocks: int, run: str) -> DpStatement:
@@ -92,8 +100,9 @@ def planned_statement(plan: FederationPlan, *, blocks: int, run: str) -> DpState
     )  # fmt: skip
     segment = Segment(sampling_rate=settings.sampling_rate, noise_multiplier=part.noise_multiplier, steps=steps)
     epsilon = math.ceil(epsilon_of([segment], part.delta) * _GRID) / _GRID
-    return DpStatement(
+    claim = DpStatement(
         applied=True, unit=part.unit, adjacency="add/remove", epsilon=epsilon, delta=part.delta,
         mechanisms=(mechanism,), accountant="RDP", accountant_version=accountant_version(), releases=(run,),
-        n_is_public=False, tuned_on_private="nothing", not_covered=(*NOT_COVERED, _OTHERS),
+        n_is_public=False, tuned_on_private="not known of the sites", not_covered=(*NOT_COVERED, _OTHERS),
     )  # fmt: skip
+    return for_each_site(claim, photos_differ=False)

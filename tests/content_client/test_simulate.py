@@ -177,6 +177,8 @@ def test_with_privacy_each_site_is_charged_and_the_adapter_may_be_shared(sites: 
     manifest = inspect_bundle(sites / "f.mdfa").manifest
     assert manifest.release == "shareable"
     assert manifest.provenance.training.subset == "lora"
+    assert manifest.privacy.statement.startswith("Every update of this federation, together, is (")
+    assert manifest.privacy.statement in result.out.splitlines()
     claim = manifest.privacy.dp
     assert claim.applied
     assert claim.epsilon is not None

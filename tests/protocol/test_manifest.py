@@ -200,6 +200,21 @@ def test_applied_dp_is_said_in_no_other_words() -> None:
         replace(manifest, privacy=replace(card, statement=card.statement.replace("(8,", "(1,")))
 
 
+def test_what_a_federation_made_is_said_of_the_federation(style_path: Path) -> None:
+    """Nobody but each client knows what else has left it."""
+    with open_trusted(style_path) as base:
+        adapter = adapter_manifest(base)
+    made, own = (privacy_statement("encoder-adapter", APPLIED, federated=federated) for federated in (True, False))
+    assert made.startswith("Every update of this federation, together, is (8, 1e-05)-DP under")
+    federation = Federation(fab_sha256=("0" * 64,), run_id="r", rounds=3)
+    card = replace(adapter.privacy, dp=APPLIED, statement=made)
+    assert replace(adapter, federation=federation, privacy=card).privacy.statement == made
+    with pytest.raises(MalformedBundleError, match="not the one of its DP fields"):
+        replace(adapter, privacy=card)
+    with pytest.raises(MalformedBundleError, match="not the one of its DP fields"):
+        replace(adapter, federation=federation, privacy=replace(card, statement=own))
+
+
 # Leakage (P-83, P-84) -------------------------------------------------------------
 
 AUDIT = MemorisationAudit(

@@ -166,12 +166,33 @@ def test_the_claim_counts_rounds_that_were_begun_twice(coordinator: Party) -> No
     assert more.mechanisms is not None
     assert (once.mechanisms[0].steps, more.mechanisms[0].steps) == (2, 3)
     assert (once.epsilon or 0) < (more.epsilon or 0)
-    for _ in range(3):
-        append(folder.journal, "begun", sites=3)
+    assert more.tuned_on_private == "not known of the sites"
+    assert {"what else the same photos were used for", "photos that several sites hold"} <= set(more.not_covered or ())
+    for _ in range(2):
+        append(folder.journal, "begun", sites=3)  # and cut short
     assert _blocks(folder, found) == found.rounds + 2
-    append(folder.journal, "fresh")
+    _complete(folder, found.rounds)
+    assert _blocks(folder, found) == found.rounds + 2
+
+
+def _complete(folder: CoordinatorFolder, rounds: int) -> None:
     append(folder.journal, "begun", sites=3)
-    assert _blocks(folder, found) == found.rounds
+    for number in range(1, rounds + 1):
+        record_round(folder, RoundRecord(round=number, asked=3, accepted=3))
+    append(folder.journal, "ended", status="finished:completed", bytes_down=1, bytes_up=1)
+
+
+@pytest.mark.parametrize("event", ["fresh", None])
+def test_the_claim_counts_rounds_that_were_thrown_away(event: str | None, coordinator: Party) -> None:
+    """Updates that came before ``--fresh``, or before somebody deleted the rounds, came all the same."""
+    folder = CoordinatorFolder(coordinator.path / "plan")
+    plan = folder.kit().plan
+    _complete(folder, plan.rounds)
+    assert _blocks(folder, plan) == plan.rounds
+    if event:
+        append(folder.journal, event)
+    _complete(folder, plan.rounds)
+    assert _blocks(folder, plan) == 2 * plan.rounds
 
 
 def test_addresses() -> None:
