@@ -4,7 +4,8 @@ Looked for in every text of the manifest and of the other text members: file
 names of pictures, local paths, host names of private networks, e-mail addresses
 besides the provider's contact, embedded pictures, and plain digests that the
 manifest does not account for (a digest of a training image is a membership
-oracle), and long tables of numbers, which could be pixels or codes. Safetensors
+oracle), and long tables of numbers and long codes, which could be pixels, pictures
+or latent codes. Safetensors
 members hold no text, their reader allows no metadata; pictures, paths and file names
 among their values are looked for, and that every tensor is a layer is the packer's rule.
 """
@@ -25,8 +26,8 @@ _PICTURE = r"jpe?g|png|gif|bmp|tiff?|webp|heic|heif|avif|dng|cr2|nef|psd"
 _PATTERNS: dict[str, re.Pattern[str]] = {
     "e-mail address": re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     "local path": re.compile(
-        r"file:/|(?<![\w/:.])~?/(?:home|users|root|mnt|media|tmp|var|data|srv|opt|work|private)/"
-        r"|\b[a-z]:\\|\\\\[\w.-]+\\",
+        r"file:/|(?<![\w/:.])~?/(?:home|users|root|mnt|media|tmp|var|data|srv|opt|work|private|volumes|export|scratch)/"
+        r"|\b[a-z]:[\\/]|\\\\[\w.-]+\\",
         re.IGNORECASE,
     ),
     "picture file name": re.compile(rf"[\w)-]\.(?:{_PICTURE})\b", re.IGNORECASE),
@@ -34,21 +35,33 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
         r"\b[\w-]+\.(?:local|lan|internal|intranet|home\.arpa|localdomain)\b", re.IGNORECASE
     ),
     "embedded picture": re.compile(
-        r"data:image/|iVBORw0KGgo|/9j/4|R0lGOD[dl]h?|UklGR|<svg|89504e470d0a1a0a|ffd8ffe[01]"
+        r"data:image/|iVBORw0KGgo|/9j/[247]|R0lGOD[dl]h?|UklGR|<svg|89504e470d0a1a0a|ffd8ff(?:e[0-9a-f]|db)"
     ),
-    "table of numbers": re.compile(r"(?<![\w.])(?:-?\d+(?:\.\d+)?(?:e-?\d+)?[\s,;|]+){256}", re.IGNORECASE),
+    "table of numbers": re.compile(r"(?<![\w.])(?:-?\d+(?:\.\d+)?(?:e[+-]?\d+)?[\s,;|\[\]()]+){256}", re.IGNORECASE),
+    # Base64 or hexadecimal of anything: 400 characters with letters and digits, or five lines of 60 (a line break may
+    # be escaped).
+    "long code": re.compile(
+        r"(?<![A-Za-z0-9+/_-])(?:(?=[0-9+/_-]*[A-Za-z])(?=[A-Za-z+/_-]*\d)[A-Za-z0-9+/_-]{400}"
+        r"|(?:[A-Za-z0-9+/_-]{60,}=*(?:\s|\\[nr])+){5})"
+    ),
 }
 _SIGNATURES: dict[str, re.Pattern[bytes]] = {
     "picture": re.compile(
-        rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff[\xe0\xe1].{2}(?:JFIF|Exif)\x00|GIF8[79]a.{4}[\x00-\xff]|RIFF.{4}WEBPVP8"
-        rb"|ftyp(?:heic|heix|mif1|avif)|Exif\x00\x00(?:II|MM)",
+        rb"\x89PNG\r\n\x1a\n|GIF8[79]a.{4}[\x00-\xff]|RIFF.{4}WEBPVP8|ftyp(?:heic|heix|mif1|avif)|Exif\x00\x00(?:II|MM)"
+        # JPEG: a segment of an application, or quantisation tables at once. JPEG 2000: a file, or its stream alone.
+        rb"|\xff\xd8\xff[\xe0-\xef].{2}(?:JFIF\x00|Exif\x00|Adobe|ICC_PROFILE\x00)|\xff\xd8\xff\xdb\x00[\x43\x84]\x00"
+        rb"|\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51\x00[\x29\x2c\x2f\x32]\x00[\x00-\x02]"
+        # TIFF whose directory follows its head, and BMP with one of three heads.
+        rb"|II\*\x00\x08\x00\x00\x00|MM\x00\*\x00\x00\x00\x08|BM.{4}\x00{4}.{2}\x00\x00[\x28\x6c\x7c]\x00\x00\x00",
         re.DOTALL,
     ),
     "state of an optimiser or of random numbers": re.compile(
         rb'"[A-Za-z0-9_.]*(?:exp_avg|momentum_buffer|optimi[sz]er|rng_state|generator_state)[A-Za-z0-9_.]*":'
     ),
     "local path": re.compile(
-        rb"(?<![\w/:.])/(?:home|users|root|mnt|media|private)/[\w.-]{2}|\b[a-z]:\\users\\\w", re.IGNORECASE
+        rb"(?<![\w/:.])/(?:home|users|root|mnt|media|private|volumes|export|scratch)/[\w.-]{2}"
+        rb"|\b[a-z]:[\\/]users[\\/]\w",
+        re.IGNORECASE,
     ),
     "picture file name": re.compile(rb"[\w-]{6}\.(?:jpe?g|png|tiff|webp|heic|dng)\b", re.IGNORECASE),
 }

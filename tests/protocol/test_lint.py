@@ -1,5 +1,6 @@
 """Private details that must not leave the house (B-20, P-81)."""
 
+from base64 import b64encode, encodebytes, urlsafe_b64encode
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,10 +16,27 @@ from protocol.lint import lint_members, lint_texts
 # Found where it is hidden: in a field of the manifest, and in a report.
 PRIVATE = {
     "picture file name": ["trained on anna_2019.jpg", "see IMG(1).HEIC"],
-    "local path": ["from /home/anna/pictures", "~/media/x", r"C:\\Users\\anna", "file:///x", r"\\\\nas\\faces"],
+    "local path": [
+        "from /home/anna/pictures",
+        "~/media/x",
+        r"C:\\Users\\anna",
+        "file:///x",
+        r"\\\\nas\\faces",
+        "/Volumes/Photos/a",
+        "C:/Users/anna/faces",
+        "/export/home/anna",
+        "on /scratch/faces",
+    ],
     "e-mail address": ["ask anna@studio.example.org"],
     "private host name": ["made on gpu-7.lan", "nas.local"],
-    "embedded picture": ["data:image/jpeg;base64,", "iVBORw0KGgoAAAA", "x /9j/4AAQ", "<svg xmlns"],
+    "embedded picture": [
+        "data:image/jpeg;base64,",
+        "iVBORw0KGgoAAAA",
+        "x /9j/4AAQ",
+        "<svg xmlns",
+        "/9j/2wBDAAgG",
+        "ffd8ffdb0043",
+    ],
     "digest": [sha256(b"face").hexdigest(), "d41d8cd98f00b204e9800998ecf8427e"],
 }
 CASES = [(kind, text) for kind, texts in PRIVATE.items() for text in texts]
@@ -84,6 +102,17 @@ HIDDEN = {
     "thumbnail": EXIF,
     "webp": b"RIFF\x10\x00\x00\x00WEBPVP8 ",
     "gif": b"GIF89a" + bytes(8),
+    "avif": b"\x00\x00\x00 ftypavif\x00\x00\x00\x00avifmif1",
+    "tiff": b"II*\x00\x08\x00\x00\x00\n\x00\x00\x01",
+    "tiff, the other order": b"MM\x00*\x00\x00\x00\x08\x00\x0b",
+    "bmp": b"BM6\x03\x00\x00\x00\x00\x00\x006\x00\x00\x00(\x00\x00\x00",
+    "bmp with a palette": b"BM6\x05\x00\x00\x00\x00\x00\x006\x04\x00\x00(\x00\x00\x00",
+    "jpeg 2000": b"\x00\x00\x00\x0cjP  \r\n\x87\n\x00\x00\x00\x14ftypjp2 ",
+    "jpeg 2000, the stream": b"\xffO\xffQ\x00/\x00\x00\x00\x00\x00\x10",
+    "jpeg, its tables first": b"\xff\xd8\xff\xdb\x00C\x00\x08\x06\x06",
+    "jpeg, both tables at once": b"\xff\xd8\xff\xdb\x00\x84\x00\x08\x06\x06",
+    "jpeg of Adobe": b"\xff\xd8\xff\xee\x00\x0eAdobe\x00d",
+    "jpeg with a profile": b"\xff\xd8\xff\xe2\x02\x1cICC_PROFILE\x00\x01",
 }
 
 
@@ -114,6 +143,8 @@ def test_picture_is_found_in_the_weights_of_a_bundle(tmp_path: Path) -> None:
         ("local path", b"\0/home/anna/faces"),
         ("local path", b"\0/Users/anna/faces"),
         ("local path", b"\0C:\\Users\\anna"),
+        ("local path", b"\0C:/Users/anna"),
+        ("local path", b"\0/scratch/anna"),
         ("picture file name", b"\0anna_2019.JPG\0"),
     ],
 )
@@ -138,9 +169,31 @@ def test_training_state_is_found(name: str) -> None:
         lint_members(style_manifest(), {"weights.safetensors": save({name: torch.zeros(2)})})
 
 
-@pytest.mark.parametrize("form", [", ", " ", ",\n"])
+@pytest.mark.parametrize("form", [", ", " ", ",\n", "], [", ") (", "e+02, ", "E-1;"])
 def test_pixels_as_numbers_are_found_and_curves_are_not(form: str) -> None:
     with pytest.raises(PolicyError, match="table of numbers"):
         lint_members(style_manifest(), {"report.json": form.join(str(n % 256) for n in range(300)).encode() + b" "})
     curve = form.join(f"{n / 7:.4f}" for n in range(100)).encode()
     lint_members(style_manifest(), {"report.json": curve, "long.txt": b"1" * 100_000})
+
+
+PIXELS = bytes(n * 7 % 256 for n in range(400))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b64encode(PIXELS).decode(), urlsafe_b64encode(PIXELS).decode(), PIXELS.hex(), encodebytes(PIXELS).decode(),
+        encodebytes(PIXELS).decode().replace("\n", "\\n"), encodebytes(PIXELS).decode().replace("\n", "\r\n"),
+    ],
+    ids=["base64", "base64 of links", "hexadecimal", "lines", "lines in JSON", "lines of Windows"],
+)  # fmt: skip
+def test_pixels_as_text_are_found(code: str) -> None:
+    with pytest.raises(PolicyError, match="long code"):
+        lint_members(style_manifest(), {"report.json": f'{{"first": "{code}"}}'.encode()})
+
+
+def test_keys_signatures_and_long_lines_are_no_pixels() -> None:
+    pem = f"-----BEGIN PUBLIC KEY-----\n{b64encode(PIXELS[:44]).decode()}\n-----END PUBLIC KEY-----\n"
+    signature, rule, word = b64encode(PIXELS[:64]).decode(), "-" * 1000, "z" * 4000
+    lint_members(style_manifest(), {"notes.md": "\n".join((pem, signature, rule, word, "word " * 500)).encode()})
