@@ -117,7 +117,7 @@ def make_bundle(
 
     Args:
         task: What to train on, and how.
-        release: What the provider says about the style; figures are added here.
+        release: What the provider says about the style; figures and the number of images trained on are added here.
         key: Signs the bundle.
         fresh: Throw away an earlier run for this result.
         console: Shows progress.
@@ -138,7 +138,7 @@ def make_bundle(
     note = HoldoutNote.of(task.images, chosen, held)
     cpu_nets = PerceptualNets.find()
     report = reconstruction_report(result.model, task.images.subset(held), cpu_nets) if held else {}
-    release = _with_figures(release, report, len(held), task.preset)
+    release = replace(_with_figures(release, report, len(held), task.preset), images=len(chosen))
     audited = audit_release(
         task.audit, result, release=release, key=key, critic=task.critic, images=task.images, note=note, home=home,
         console=console,

@@ -2,7 +2,8 @@
 
 Pictures of one work stay on one side: a held-out picture whose near-duplicate
 was trained on would say nothing. The split is a function of pictures, number
-and seed; the note stays in the run's folder and never enters a bundle.
+and seed, so who holds all pictures of a bundle can draw it again; the note stays in the run's folder and never
+enters a bundle.
 """
 
 import hashlib

@@ -51,7 +51,7 @@ class Release:
     description: str
     """One sentence about how it looks."""
     images: int
-    """Number of style images; published as a band only (P-83)."""
+    """Number of style images that were trained on; published as a band only (P-83)."""
     dataset_licence: str
     """Licence of the style images."""
     model_licence: str = "all rights reserved"

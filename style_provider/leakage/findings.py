@@ -1,4 +1,8 @@
-"""Figures of an audit: names, values, intervals, and what was not measured (P-74 to P-78)."""
+"""Figures of an audit: names, values, intervals, and what was not measured (P-74 to P-78).
+
+How many images there are is published as a band only (P-83), so exact numbers stand apart from the notes, and
+what is published is rounded: from an exact AUC and its interval both numbers could be computed.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,6 +33,7 @@ HEADLINES = (COPY_RATE, THREE_SAMPLE, EXTRACTED, COMPLETION, MEMBERSHIP, MEMBERS
 RATED = 100
 """Held-out images from which on a rate at FPR 1 % can be measured (P-77)."""
 
+_DIGITS = 3
 _PERCENTILE = 0.01
 _CHANCE = 0.05
 """Copy rate that chance alone may reach before so few held-out images count as too weak; 59 of them stay below."""
@@ -57,6 +62,8 @@ class Finding:
     """What chance alone exceeds in one audit of twenty, where that is known; up to it nothing is found (ADR 16)."""
     note: str = ""
     """What a reader must know, or why there is no value."""
+    numbers: str = ""
+    """How many images it rests on, for the provider alone."""
 
     @classmethod
     def missing(cls, name: str, why: str) -> Self:
@@ -66,10 +73,10 @@ class Finding:
     @classmethod
     def of_separation(cls, name: str, found: Separation, note: str = "") -> Self:
         """Return the finding of an AUC, its power stated (P-78)."""
-        power = f"{found.members} against {found.others} images; chance is 0.5 +- {found.chance:.2f}"
+        power = f"chance is 0.5 +- {found.chance:.2f}"
         return cls(
             name=name, value=found.auc, low=found.low, high=found.high, weak=found.weak,
-            note=f"{power}; {note}" if note else power,
+            note=f"{power}; {note}" if note else power, numbers=f"{found.members} against {found.others} images",
         )  # fmt: skip
 
     @classmethod
@@ -87,7 +94,7 @@ class Finding:
         if self.value is None:
             return "not measured"
         percent = self.name == COPY_RATE or "TPR" in self.name
-        values = [self.value, self.low, self.high]
+        values = map(_rounded, (self.value, self.low, self.high))  # what is published reads the same
         words = [
             "" if v is None else f"{v:.0f}" if self.name == EXTRACTED else f"{v:.1%}" if percent else f"{v:.2f}"
             for v in values
@@ -96,8 +103,19 @@ class Finding:
         return f"{words[0]}{interval}{' (too weak to tell)' if self.weak else ''}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
+        """Return the fields by name as they are published: rounded, without exact numbers of images."""
+        return {key: value for key, value in asdict(self.published()).items() if key != "numbers"}
+
+    def published(self) -> Self:
+        """Return what may be read by anybody."""
+        return replace(
+            self, value=_rounded(self.value), low=_rounded(self.low), high=_rounded(self.high),
+            chance=_rounded(self.chance), numbers="",
+        )  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
 
 
 # Copies -----------------------------------------------------------------------
@@ -142,7 +160,7 @@ def _copy_rate(near: Neighbours, space: str) -> Finding:
     low, high = share_interval(count, total)
     return Finding(
         name=name, value=count / total, low=low, high=high, weak=usual > _CHANCE and low <= usual, chance=usual,
-        note=f"{total} drawn, {len(floor)} held-out images; chance gives up to {usual:.1%}",
+        note=f"{total} drawn; chance gives up to {usual:.1%}", numbers=f"{len(floor)} held-out images",
     )  # fmt: skip
 
 

@@ -142,8 +142,8 @@ def card(told: Told, reason: str | None) -> MemorisationAudit:
         date=told.date, tool_version=f"modify-fl {version('modify-fl')}", report=RESULT, methods=METHODS,
         held_out=image_band(len(told.material.held)),
         figures=tuple(
-            LeakageFigure(name=name, value=f.value, low=f.low, high=f.high, shown=f.text())
-            for name, f in known.items()
+            LeakageFigure(name=f.name, value=f.value, low=f.low, high=f.high, shown=f.text())
+            for f in (finding.published() for finding in told.headlines)
         ),
         not_measured=tuple(
             f"{name}: {'too weak to tell' if known[name].weak else known[name].note}"

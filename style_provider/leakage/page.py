@@ -111,7 +111,8 @@ These are attacks that were tried, not a bound.</p>
 
 def _table(findings: Sequence[Finding]) -> str:
     rows = "".join(
-        f"<tr><td>{html.escape(f.name)}</td><td>{html.escape(f.text())}</td><td>{html.escape(f.note)}</td></tr>"
+        f"<tr><td>{html.escape(f.name)}</td><td>{html.escape(f.text())}</td>"
+        f"<td>{html.escape('; '.join(filter(None, (f.numbers, f.note))))}</td></tr>"
         for f in findings
     )
     return f"<table><thead><tr><th>figure</th><th>found</th><th>how sure</th></tr></thead><tbody>{rows}</tbody></table>"

@@ -77,6 +77,7 @@ def test_everybody_sees_the_same(home: tuple[Path, Result]) -> None:
 def test_report_in_the_bundle_holds_figures_and_nothing_of_an_image(home: tuple[Path, Result]) -> None:
     """P-85; lists are short: no score or distance of a single image."""
     trust = TrustStore.of(read_provider_key(home[0] / "keys" / "studio.mdfykey"))
+    assert "45 against 15 images" in (home[0] / "s.mdfy.run" / "audit" / "report" / "report.html").read_text()
     with open_bundle(home[0] / "s.mdfy", trust=trust, now=datetime.now(UTC)) as bundle:
         report, text = json.loads(bundle.read("reports/leakage.json")), bundle.read("reports/leakage.md").decode()
     assert {f["name"] for f in report["findings"]} >= set(HEADLINES)
@@ -90,6 +91,7 @@ def test_report_in_the_bundle_holds_figures_and_nothing_of_an_image(home: tuple[
     assert max(lists(report)) <= 30
     assert "Status: **warned**" in text
     assert "painting-" not in text + json.dumps(report)
+    assert "against 15 images" not in text + json.dumps(report)
 
 
 def test_provider_keeps_pairs_of_pictures_to_itself(home: tuple[Path, Result]) -> None:

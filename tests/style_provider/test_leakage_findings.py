@@ -1,5 +1,6 @@
 """Figures and verdicts of an audit from numbers made by hand (P-74 to P-80)."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,21 @@ def test_pictures_far_from_everything_are_no_copies_however_few_images_there_are
     floor = torch.linspace(1, 2, 15)
     assert found(copy_findings(neighbours(torch.linspace(3, 4, 30), floor)), THREE_SAMPLE).measured
     assert not found(copy_findings(neighbours(torch.linspace(1, 2, 30), floor)), THREE_SAMPLE).measured
+
+
+def test_what_is_published_names_no_exact_number() -> None:
+    """P-83: numbers are given as bands, and exact figures would tell them."""
+    draws = torch.Generator().manual_seed(0)
+    near = neighbours(torch.rand(2000, generator=draws), torch.rand(83, generator=draws))
+    scores = {"critic": (torch.randn(241, generator=draws), torch.randn(83, generator=draws))}
+    findings = [*copy_findings(near), *attack_findings(scores)]
+    assert "241 against 83 images" in {finding.numbers for finding in findings}
+    for finding in findings:
+        told = finding.as_json()
+        assert not {"241", "83", "42", "41"} & set(re.findall(r"\d+", told["note"]))
+        assert "numbers" not in told
+        assert all(told[key] is None or told[key] == round(told[key], 3) for key in ("value", "low", "high", "chance"))
+        assert finding.published().text() == finding.text()
 
 
 def test_too_few_held_out_images_give_no_floor() -> None:

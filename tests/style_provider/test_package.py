@@ -26,7 +26,7 @@ def keys(studio: Path, tmp_path: Path) -> Path:
 def test_bundle_says_what_it_is(studio: Path) -> None:
     manifest = inspect_bundle(studio / "style.mdfy").manifest
     assert manifest.provenance.training.steps == 4
-    assert manifest.privacy.training_data.number_of_images == "10 to 99"
+    assert manifest.privacy.training_data.number_of_images == "0 to 9"  # 9 of 12 were trained on
     assert not manifest.privacy.dp.applied
     # Three of 12 images were held out (P-72: a quarter of so small a set), and their figures are in the manifest.
     assert {figure.samples for figure in manifest.evaluation} == {3}
