@@ -22,6 +22,7 @@ from style_provider.leakage.limits import judge
 SIZES = ((60, 20), (110, 36), (243, 80), (300, 100), (1202, 134))
 """Training and held-out images: what ``package`` sets aside of 80, 146, 323, 400 and 1336."""
 ATTACKS = ("reconstruction, L1", "reconstruction, LPIPS", "critic")
+BLUR = "reconstruction, L1, against a blur"
 SPACES = ("pixels", "LPIPS", "faces")
 CLASSES: Sequence[StyleData] = ("confidential", "licensed")
 _DRAWN, _COMPLETED = 2001, 72
@@ -37,7 +38,7 @@ def audit(trained: int, held: int, draws: torch.Generator) -> list[Finding]:
         to_trained=rows(_DRAWN), nearest={}, to_held=rows(_DRAWN), to_fellows=rows(_DRAWN), floor=rows(held),
         tau={}, extracted=torch.empty(0),
     )  # fmt: skip
-    names = [word for name in ATTACKS for word in (name, f"{name}, calibrated")]
+    names = [*(word for name in ATTACKS for word in (name, f"{name}, calibrated")), BLUR]
     scores = {name: (torch.randn(trained, generator=draws), torch.randn(held, generator=draws)) for name in names}
     tried = [min(_COMPLETED, count) for count in (trained, held)]
     for name in ("completion", "inversion"):

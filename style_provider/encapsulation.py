@@ -148,6 +148,7 @@ def make_bundle(
         recipients=release.usage.audience or (), overwrite=task.overwrite, critic=task.critic, audit=audited.audit,
         reports=audited.reports,
     )  # fmt: skip
+    audited.note.write(home)  # not earlier: a refused run leaves the note of the bundle that is there
     if not task.keep_cache:
         task.images.discard()
     return _report(task, result, report, audited, release=release, held=len(held), digest=digest, console=console)

@@ -9,7 +9,7 @@ enters a bundle.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -118,10 +118,9 @@ class HoldoutNote:
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"cannot read {path}", why=str(error), fix=fix) from error
 
-    def write(self, run: Path, weights: str = "") -> None:
+    def write(self, run: Path) -> None:
         """Write the note into a run's folder, which must be there, for its owner alone."""
-        note = replace(self, weights=weights)
-        content = {"trained": note.trained, "held": note.held, "weights": note.weights}
+        content = {"trained": self.trained, "held": self.held, "weights": self.weights}
         with atomic_writer(run / _NOTE, overwrite=True, mode=PRIVATE) as stream:
             stream.write(json.dumps(content, indent=0).encode())
 

@@ -215,13 +215,16 @@ def package(
             return _show(console, chosen, origin)
         runtime = Runtime(device=device, threads=threads, precision=cast("Precision", precision))
         length = Budget.parse(budget or chosen.encapsulation.budget)
-        data_class, wish = style_class(style_data, dataset), _wish(audit_form, accept_leakage, photos, threads)
+        data_class = style_class(style_data, dataset)
+        wish = replace(_wish(audit_form, accept_leakage, photos, threads), style_data=data_class)
         with_critic = _with_critic(critic, data_class)
         require_choice("--near-duplicates", near_duplicates, ("keep", "remove"))
         target = out or Path(f"{_title(dataset)}.mdfy")
         refuse_existing([target], overwrite=overwrite)
         require_folder(target.parent)
         _require_data(dataset, data_root)
+        if photos:
+            _require_data(photos, None)
         _check_words({
             "--name": [name], "--description": [description], "--licence": [licence], "--data-licence": [data_licence],
             "--release": [release_version], "--allow": allow or (), "--prohibit": prohibit or (),
@@ -238,7 +241,9 @@ def package(
         from modify_fl.bundle import Release
         from modify_fl.federated.fab import FAB_SHA256
         from style_provider.encapsulation import Packaging, load_styles, make_bundle, measure
+        from style_provider.leakage.package import require_wish
 
+        require_wish(wish, chosen.network.resolution, critic=with_critic)
         start = origin.load(chosen.network)
         if origin.note:
             console.note(origin.note)
@@ -263,7 +268,7 @@ def package(
             images=images, holdout=holdout, preset=chosen, budget=length, seed=seed, runtime=runtime,
             require=require, out=target, overwrite=overwrite, start=start, tensorboard=tensorboard,
             keep_cache=keep_cache, critic=with_critic, copies=near_duplicates == "keep",
-            audit=replace(wish, style_data=data_class),
+            audit=wish,
         )  # fmt: skip
         if dry_run:
             return _plan(console, task, measure(task), origin)

@@ -60,11 +60,13 @@ def audit(plan: Plan, folder: Path, emit: Emit) -> AuditResult:
     """
     material, home = plan.material, work_folder(folder, plan.material.key)
     begin = time.monotonic()
-    with StopRequest() as stop:
-        work = Work(folder=home, emit=emit, total=plan.cost, stop=stop)
-        near = _unpack(work.step("copies", pictures_compared(material), lambda: _copies(material, work)))
-        scores, best, places = _compare(plan, work) if material.comparable else ({}, torch.empty(0), [])
-    seconds = add_seconds(home, time.monotonic() - begin)
+    try:
+        with StopRequest() as stop:
+            work = Work(folder=home, emit=emit, total=plan.cost, stop=stop)
+            near = _unpack(work.step("copies", pictures_compared(material), lambda: _copies(material, work)))
+            scores, best, places = _compare(plan, work) if material.comparable else ({}, torch.empty(0), [])
+    finally:  # a call that was stopped took time too
+        seconds = add_seconds(home, time.monotonic() - begin)
     findings = (*copy_findings(near), *attack_findings(scores, why_not=_why_not(material)))
     return AuditResult(findings=findings, neighbours=near, completions=best, completed=tuple(places), seconds=seconds)
 

@@ -1,7 +1,7 @@
 """The audit that ``package`` makes before it signs, and what it says in the card (P-80, P-83)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from style_provider.leakage.report import METHODS, RESULT, Told, members, write_
 from style_provider.leakage.task import Request, load_material, load_public_photos, open_style, run_audit
 from style_provider.leakage.wish import AuditWish
 
-__all__ = ["Audited", "audit_release", "card"]
+__all__ = ["Audited", "audit_release", "card", "require_wish"]
 
 _SHORTEST = 20.0
 _CANDIDATE = "candidate.mdfy"
@@ -38,6 +38,8 @@ class Audited:
 
     audit: MemorisationAudit
     """Signed with the manifest."""
+    note: HoldoutNote
+    """What the run's folder remembers of the split, with the digest of the weights; for when the bundle is written."""
     reports: Mapping[str, bytes] = field(default_factory=dict)
     """Members of the bundle."""
     told: Told | None = None
@@ -58,6 +60,26 @@ class Audited:
         return {"status": self.audit.status, **(self.told.as_json() if self.told else {})}
 
 
+def require_wish(wish: AuditWish, resolution: int, *, critic: bool) -> None:
+    """Find out before training what would end the audit after it.
+
+    Args:
+        wish: Whether and how.
+        resolution: Side of the pictures.
+        critic: Whether Dis is to be handed out.
+
+    Raises:
+        LeakageError: Nothing is to be measured, the class of the images asks for it, and no reason was given (P-80).
+        ConfigError: The provider's limits cannot be read, or there are too few public photos.
+        DataError: The public photos cannot be read.
+    """
+    limits = read_limits()
+    if wish.form == "no" and wish.reason is None:
+        judge((), wish.style_data, limits).require(critic=critic)
+    if wish.form != "no" and wish.photos:
+        load_public_photos(wish.photos, resolution)
+
+
 def audit_release(
     wish: AuditWish, result: Encapsulated, *, release: Release, key: KeyPair, critic: bool, images: ImageSet,
     note: HoldoutNote, home: Path, console: Console,
@@ -71,7 +93,7 @@ def audit_release(
         key: Signs the candidate; it is removed again.
         critic: Whether Dis is part of it.
         images: All style images.
-        note: Which of them were trained on; written into ``home`` with the digest of the weights.
+        note: Which of them were trained on.
         home: The run's folder.
         console: Shows progress and warnings.
 
@@ -85,12 +107,12 @@ def audit_release(
     )
     try:
         style = open_style(candidate, trust, now=release.created)
-        note.write(home, weights_digest(style.manifest))
+        note = replace(note, weights=weights_digest(style.manifest))
         if wish.form == "no":
-            return _unmeasured(wish, critic=critic, console=console)
+            return Audited(audit=_unmeasured(wish, critic=critic, console=console), note=note)
         photos = load_public_photos(wish.photos, images.resolution)
         material = load_material(
-            candidate, images, photos, note=HoldoutNote.read(home), trust=trust, seed=result.summary.seed,
+            candidate, images, photos, note=note, trust=trust, seed=result.summary.seed,
             now=release.created,
         )  # fmt: skip
     finally:
@@ -107,17 +129,17 @@ def audit_release(
     if wish.reason is None:
         _require(told.verdict, critic=critic, console=console)
     found = card(told, wish.reason)
-    return Audited(audit=found, reports=members(told), told=told)
+    return Audited(audit=found, note=note, reports=members(told), told=told)
 
 
-def _unmeasured(wish: AuditWish, *, critic: bool, console: Console) -> Audited:
+def _unmeasured(wish: AuditWish, *, critic: bool, console: Console) -> MemorisationAudit:
     verdict = judge((), wish.style_data, read_limits())
     if wish.reason is None:
         _require(verdict, critic=critic, console=console)
     console.warn("leakage was not measured (--audit no)")
     if verdict.status == "refused":
-        return Audited(audit=MemorisationAudit(status="accepted", critic_shipped=critic, reason=wish.reason))
-    return Audited(audit=MemorisationAudit(status="not measured", critic_shipped=critic))
+        return MemorisationAudit(status="accepted", critic_shipped=critic, reason=wish.reason)
+    return MemorisationAudit(status="not measured", critic_shipped=critic)
 
 
 def _require(verdict: Verdict, *, critic: bool, console: Console) -> None:

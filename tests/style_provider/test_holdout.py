@@ -1,5 +1,6 @@
 """Images set aside before training (P-72)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_two_images_always_stay() -> None:
 
 def test_note_finds_the_images_again_in_any_order(tmp_path: Path) -> None:
     images = drawn(8)
-    HoldoutNote.of(images, [0, 2, 3, 4, 6], [1, 5, 7]).write(tmp_path, "a" * 64)
+    replace(HoldoutNote.of(images, [0, 2, 3, 4, 6], [1, 5, 7]), weights="a" * 64).write(tmp_path)
     note = HoldoutNote.read(tmp_path)
     assert note.weights == "a" * 64
     assert (tmp_path / "holdout.json").stat().st_mode & 0o077 == 0

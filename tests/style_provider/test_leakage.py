@@ -20,10 +20,10 @@ from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
 from protocol.verify import inspect_bundle, open_bundle
 from style_provider.holdout import HoldoutNote, weights_digest
-from style_provider.leakage import package, planning, task
+from style_provider.leakage import attack, package, planning, task
 from style_provider.leakage.findings import HEADLINES
 from style_provider.leakage.material import Material
-from style_provider.leakage.planning import planned
+from style_provider.leakage.planning import Plan, planned
 from style_provider.leakage.task import Request, load_material, run_audit
 
 DRAWN = ("--dataset", "synthetic", "--limit", "60", "--budget", "10steps", *QUICK)
@@ -230,8 +230,8 @@ def test_undeclared_images_are_confidential_and_refused_unless_measured(studio: 
     assert refused.json["error"]["why"].startswith("not measured: copy rate, ")
     assert refused.json["error"]["why"].endswith("the images count as confidential")
     assert "public (--style-data)" in refused.json["error"]["hint"]
-    assert "the training is kept" in refused.err
     assert not (tmp_path / "set.mdfy").exists()
+    assert not (tmp_path / "set.mdfy.run").exists()  # that is said before hours of training, not after them
     empty = provider(*words, "--accept-leakage", " ", cwd=tmp_path)
     assert empty.code == 2
     path = provider(*words, "--accept-leakage", "see me@example.org", cwd=tmp_path)
@@ -261,7 +261,8 @@ def test_refused_package_repeats_to_the_same_figures(
         folder = tmp_path / "s.mdfy.run" / "audit"
         return {str(path): path.stat().st_mtime_ns for path in (*folder.rglob("*.safetensors"), folder / "plan.json")}
 
-    assert provider(*words, cwd=tmp_path).code == 11
+    first = provider(*words, cwd=tmp_path)
+    assert (first.code, "the training is kept" in first.err) == (11, True)
     seen, told = kept(), json.loads((tmp_path / "s.mdfy.run" / "audit" / "report" / "leakage.json").read_text())
     assert provider(*words, cwd=tmp_path).code == 11
     assert kept() == seen
@@ -291,6 +292,52 @@ def test_stage_2_works_without_a_critic(studio: Path, tmp_path: Path) -> None:
 def test_options_are_checked_before_training(words: tuple[str, str], studio: Path) -> None:
     result = provider("package", "--dataset", "synthetic", "--limit", "8", *TINY, *words, cwd=studio)
     assert result.code == 2, result.err
+
+
+def test_what_the_audit_needs_is_checked_before_training(
+    studio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(studio / "keys", tmp_path / "keys")
+    draw_photos(tmp_path / "one", 1)
+    words = (
+        "package",
+        "--dataset",
+        "synthetic",
+        "--limit",
+        "8",
+        "--budget",
+        "2steps",
+        *TINY,
+        *QUICK,
+        "--out",
+        "s.mdfy",
+    )
+    assert provider(*words, "--photos", "typo", cwd=tmp_path).code == 10
+    few = provider(*words, "--photos", "one", cwd=tmp_path)
+    assert (few.code, "two public photos" in few.err) == (2, True)
+    monkeypatch.setenv("MODIFY_CONFIG", str(tmp_path))
+    (tmp_path / "config.toml").write_text("[package")
+    assert provider(*words, cwd=tmp_path).code == 2
+    assert not (tmp_path / "s.mdfy.run").exists()
+
+
+def test_refused_run_leaves_the_note_of_the_bundle_that_is_there(home: tuple[Path, Result], tmp_path: Path) -> None:
+    shutil.copytree(home[0], tmp_path, dirs_exist_ok=True)
+    words = ("package", "--dataset", "synthetic", "--limit", "60", "--budget", "2steps", "--fresh", "--overwrite")
+    again = (*words, "--style-data", "confidential", "--audit", "2s", "--out", "s.mdfy", *TINY, *QUICK)
+    assert provider(*again, cwd=tmp_path).code == 11
+    assert audit(tmp_path, "--budget", "2s").code == 0
+
+
+def test_time_of_a_stopped_audit_counts(twins: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise InterruptedRunError("stopped")
+
+    monkeypatch.setattr(attack, "measure_copies", stop)
+    with pytest.raises(InterruptedRunError):
+        attack.audit(Plan(material=twins, codes=1), tmp_path, lambda _: None)
+    (home,) = tmp_path.iterdir()
+    assert float((home / "seconds.json").read_text()) > 0
 
 
 # Controls (P-78) ------------------------------------------------------------------
@@ -328,8 +375,7 @@ def test_bundle_that_knows_fifty_images_by_heart_is_refused(studio: Path, tmp_pa
     assert re.search(r"membership AUC 0\.\d\d \[.*\] is above 0\.75", result.json["error"]["why"])
     assert not (tmp_path / "s.mdfy").exists()
     run = tmp_path / "s.mdfy.run"
-    note = json.loads((run / "holdout.json").read_text())
-    assert len(note["trained"]) == 50
+    assert "50 against 110 images" in (run / "audit" / "report" / "report.html").read_text()
     findings = json.loads((run / "audit" / "report" / "leakage.json").read_text())["findings"]
     told = {finding["name"]: finding for finding in findings}
     assert told["membership AUC"]["low"] > 0.6
