@@ -11,6 +11,7 @@ from modify_fl.federated.journal import read_journal
 from modify_fl.federated.kit import Kit
 from modify_fl.federated.plan import FederationPlan
 from modify_fl.privacy.accounting import Segment, accountant_version, epsilon_of
+from modify_fl.privacy.settings import NOT_STATED
 from modify_fl.privacy.statement import NOT_COVERED, no_guarantee
 from protocol.privacy import DpMechanism, DpStatement
 from protocol.provider import read_provider_key
@@ -103,6 +104,6 @@ def planned_statement(plan: FederationPlan, *, blocks: int, run: str) -> DpState
     claim = DpStatement(
         applied=True, unit=part.unit, adjacency="add/remove", epsilon=epsilon, delta=part.delta,
         mechanisms=(mechanism,), accountant="RDP", accountant_version=accountant_version(), releases=(run,),
-        n_is_public=False, tuned_on_private="not known of the sites", not_covered=(*NOT_COVERED, _OTHERS),
+        n_is_public=False, tuned_on_private=NOT_STATED, not_covered=(*NOT_COVERED, _OTHERS),
     )  # fmt: skip
     return for_each_site(claim, photos_differ=False)

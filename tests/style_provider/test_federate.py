@@ -166,7 +166,7 @@ def test_the_claim_counts_rounds_that_were_begun_twice(coordinator: Party) -> No
     assert more.mechanisms is not None
     assert (once.mechanisms[0].steps, more.mechanisms[0].steps) == (2, 3)
     assert (once.epsilon or 0) < (more.epsilon or 0)
-    assert more.tuned_on_private == "not known of the sites"
+    assert more.tuned_on_private == "not stated"
     assert {"what else the same photos were used for", "photos that several sites hold"} <= set(more.not_covered or ())
     for _ in range(2):
         append(folder.journal, "begun", sites=3)  # and cut short
