@@ -1,5 +1,6 @@
 """Options of ``adapt --privacy dp``, and the request that they make (P-7: every number is the user's own)."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -164,6 +165,14 @@ class PrivateWords:
             if value is not None:
                 raise ConfigError(f"{name} belongs to training with privacy", fix="add --privacy dp")
 
+    def _require_numbers(self) -> None:
+        """Refuse a 0, which would read as "not given", and what is no number."""
+        for name, value in (("--epsilon", self.epsilon), ("--delta", self.delta), ("--clip", self.clip)):
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(
+                    f"{name} must be a number above 0, got {value:g}", fix=f"leave {name} out for its default"
+                )
+
     def request(self, *, changes: list[str], budget: Budget | None, align: bool) -> "PrivateRequest":
         """Return what is asked for, checked.
 
@@ -188,6 +197,7 @@ class PrivateWords:
                 "the length of training with privacy is --steps", why="it is fixed in advance (P-27)",
                 fix="leave out --budget, which is the length of adaptation to --public faces",
             )  # fmt: skip
+        self._require_numbers()
         if self.schedule not in DP_SCHEDULES:
             raise ConfigError(f"no schedule is called {self.schedule}", fix=f"use {' or '.join(DP_SCHEDULES)}")
         if self.unit is not None and self.unit not in get_args(Unit):

@@ -28,6 +28,7 @@ from modify_fl.training.private import PrivateStylization, PrivateTask, adapt_pr
 from modify_fl.training.runtime import resolve
 from modify_fl.training.subsets import count_trainable
 from modify_fl.training.views import PhotoUnits
+from protocol.storage import storage_errors
 from protocol.trust import TrustStore
 
 __all__ = ["adapt_privately", "plan_privately"]
@@ -55,8 +56,10 @@ def adapt_privately(
     """
     groups = _groups(task, request, read_vault(source), console)
     key, provider = adapter_identity(TrustStore.default(), task.ask)
-    faces = PublicFaces.adapted_to(task, request, fresh=fresh, console=console)
     folder = run_folder(task.out)
+    with storage_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # before anything is put there (P-38)
+    faces = PublicFaces.adapted_to(task, request, fresh=fresh, console=console)
     with Vault.open(source, run=task.out.name) as vault:
         for warning in vault.warnings:
             console.warn(warning)
@@ -104,7 +107,8 @@ def plan_privately(
     """
     state = read_vault(source)
     groups = _groups(task, request, state, console)
-    settings = settings_for(request, Vault(state), clip=request.clip or 1.0)  # looked at, not held: no charge follows
+    # The vault is looked at, not held: no charge follows.
+    settings = settings_for(request, Vault(state), clip=1.0 if request.clip is None else request.clip)
     compute = resolve(task.runtime)
     units = PhotoUnits(
         task.photos, groups, seed=task.seed, augmentations=settings.augmentations, per_person=settings.per_person

@@ -81,11 +81,16 @@ def settings_for(request: PrivateRequest, vault: Vault, *, clip: float) -> DpSet
         PrivacyBudgetError: Nothing is left.
     """
     wanted = DpSettings(
-        epsilon=request.epsilon, delta=request.delta or vault.delta, n_public=request.n_public, batch=request.batch,
-        steps=request.steps, noise_multiplier=1.0, max_grad_norm=clip, unit=request.unit or vault.unit,
-        augmentations=request.augmentations, engine=request.engine,
+        epsilon=request.epsilon, delta=_given(request.delta, vault.delta), n_public=request.n_public,
+        batch=request.batch, steps=request.steps, noise_multiplier=1.0, max_grad_norm=clip,
+        unit=request.unit or vault.unit, augmentations=request.augmentations, engine=request.engine,
     )  # fmt: skip
     return replace(wanted, noise_multiplier=_noise(wanted, vault))
+
+
+def _given(asked: float | None, default: float) -> float:
+    """Return what was asked for, a 0 included: it is refused, not replaced."""
+    return default if asked is None else asked
 
 
 def _noise(wanted: DpSettings, vault: Vault) -> float:
@@ -110,7 +115,7 @@ def begin(
     """Return id and numbers of the run in ``folder``; of a new one, after they were written there (U-35).
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, which is there.
         request: What is asked for now.
         vault: Held by this process.
         clip: Returns C of a new run where none is asked for.
@@ -123,8 +128,8 @@ def begin(
     path = folder / _RECORD
     if path.is_file() and not fresh:
         return _resumed(path, request, vault)
-    begun = Begun(run=str(uuid.uuid4()), settings=settings_for(request, vault, clip=request.clip or clip()))
-    folder.mkdir(parents=True, exist_ok=True)
+    bound = clip() if request.clip is None else request.clip
+    begun = Begun(run=str(uuid.uuid4()), settings=settings_for(request, vault, clip=bound))
     with atomic_writer(path, mode=PRIVATE, overwrite=True) as stream:
         stream.write(json.dumps({"run": begun.run, "settings": asdict(begun.settings)}, indent=1).encode())
     return begun
@@ -138,10 +143,15 @@ def _resumed(path: Path, request: PrivateRequest, vault: Vault) -> Begun:
         settings = DpSettings(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError("the record of the run cannot be read", why=str(error), fix="use --fresh") from error
+    if missing := asdict(settings).keys() - values.keys():
+        raise ConfigError(
+            "the run was begun by a version that knew less", why=f"its record lacks {', '.join(sorted(missing))}",
+            fix="add --fresh to start anew; what was spent stays spent",
+        )  # fmt: skip
     wanted = replace(
-        settings, epsilon=request.epsilon, delta=request.delta or vault.delta, n_public=request.n_public,
+        settings, epsilon=request.epsilon, delta=_given(request.delta, vault.delta), n_public=request.n_public,
         batch=request.batch, steps=request.steps, sampling_rate=0.0, unit=request.unit or vault.unit,
-        max_grad_norm=request.clip or settings.max_grad_norm, augmentations=request.augmentations,
+        max_grad_norm=_given(request.clip, settings.max_grad_norm), augmentations=request.augmentations,
         engine=request.engine,
     )  # fmt: skip
     changed = [name for name, value in asdict(wanted).items() if value != values[name]]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from modify_fl.console import Console
+from modify_fl.privacy.accounting import rounded_up
 from modify_fl.privacy.ledger import VaultState
 from modify_fl.privacy.records import Charge, Ledger
 
@@ -10,8 +11,8 @@ __all__ = ["epsilon_text", "record_of", "show_vault"]
 
 
 def epsilon_text(epsilon: float, delta: float, unit: str) -> str:
-    """Return an epsilon with what it needs beside it (P-2)."""
-    return f"epsilon {epsilon:.2f} at delta {delta:g}, unit {unit}"
+    """Return an epsilon, rounded up, with what it needs beside it (P-2)."""
+    return f"epsilon {rounded_up(epsilon, 2):.2f} at delta {delta:g}, unit {unit}"
 
 
 def show_vault(console: Console, state: VaultState) -> None:

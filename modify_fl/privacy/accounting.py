@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from decimal import ROUND_CEILING, Decimal
 from functools import cache
 from importlib.metadata import version as version_of
 from typing import Literal, get_args
@@ -35,6 +36,7 @@ __all__ = [
     "prv_epsilon",
     "rdp_of",
     "require_delta",
+    "rounded_up",
 ]
 
 Accountant = Literal["RDP", "PRV"]
@@ -212,6 +214,11 @@ def order_for(epsilon: float, delta: float) -> float:
     noise = noise_multiplier_for(epsilon, delta, sampling_rate, steps)
     segment = Segment(sampling_rate=sampling_rate, noise_multiplier=noise, steps=steps)
     return best_epsilon(rdp_of(segment), delta)[1]
+
+
+def rounded_up(epsilon: float, digits: int) -> float:
+    """Return an epsilon with so many digits behind the point: what is printed is never below what was spent."""
+    return float(Decimal(repr(epsilon)).quantize(Decimal(1).scaleb(-digits), ROUND_CEILING))
 
 
 def require_delta(delta: float, n_public: int) -> None:

@@ -6,6 +6,7 @@ value are fields all the same, so that whoever asks for another value, by
 ``--set private.NAME=VALUE`` or in code, is told the reason.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -146,7 +147,10 @@ class PrivateConfig:
             ConfigError: A value is out of range, or unsound; the sentence says why.
         """
         require_choice("private.optimizer", self.optimizer, ("adam", "sgd"))
-        require(self.learning_rate > 0, f"private.learning_rate must be above 0, got {self.learning_rate}")
+        require(
+            0 < self.learning_rate < math.inf,
+            f"private.learning_rate must be a number above 0, got {self.learning_rate}",
+        )
         require(all(0 <= b < 1 for b in self.betas), f"private.betas must lie in [0, 1), got {self.betas}")
         require(0 <= self.ema < 1, f"private.ema must lie in [0, 1), got {self.ema}")
         for name, (sound, refused) in _CHOICES.items():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from modify_fl.errors import PrivacyBudgetError
-from modify_fl.privacy.accounting import Accountant, Segment, accountant_version, epsilon_at, epsilon_of
+from modify_fl.privacy.accounting import Accountant, Segment, accountant_version, epsilon_at, epsilon_of, rounded_up
 from modify_fl.privacy.records import Charge, Ledger
 from modify_fl.privacy.settings import NOT_STATED
 from modify_fl.privacy.sharing import Sharing, sharing_of
@@ -25,7 +25,7 @@ _NO_RUN = "no run under differential privacy was charged to these photos"
 _TEST = "the noise was repeatable"
 _CHOSEN = "runs whose settings, length or existence were chosen by the results of earlier ones"
 _OTHER_CLAIM = "some of these photos are in another vault too, whose charges make another claim and do not add up"
-_GRID = 1e4
+_DIGITS = 4
 
 
 def no_guarantee(reason: str, *, test: bool = False) -> DpStatement:
@@ -71,9 +71,9 @@ def statement_of(
     chosen, epsilon = _account(ledger, accountant) if alone else ("RDP", _sum(every))
     presumed = () if alone and ledger.single_schedule else (_presumed(ledger if alone else None),)
     return DpStatement(
-        applied=True, unit=opening.unit, adjacency="add/remove", epsilon=_up(epsilon), delta=opening.delta,
-        mechanisms=_mechanisms([charge for part in every for charge in part.charges]), accountant=chosen,
-        accountant_version=accountant_version(),
+        applied=True, unit=opening.unit, adjacency="add/remove", epsilon=rounded_up(epsilon, _DIGITS),
+        delta=opening.delta, mechanisms=_mechanisms([charge for part in every for charge in part.charges]),
+        accountant=chosen, accountant_version=accountant_version(),
         releases=tuple(entry.release for part in every for entry in part.releases) or (release,), n_is_public=False,
         tuned_on_private=tuned_on_private, not_covered=(*NOT_COVERED, *presumed),
     )  # fmt: skip
@@ -177,8 +177,3 @@ def _sum(ledgers: Sequence[Ledger]) -> float:
     opening = ledgers[0].opening
     spent = math.fsum(ledger.rdp_at(opening.order) for ledger in ledgers)
     return epsilon_at(opening.order, spent, opening.delta)
-
-
-def _up(epsilon: float) -> float:
-    """Round up: a printed epsilon is never below the real one."""
-    return math.ceil(epsilon * _GRID) / _GRID

@@ -2,11 +2,13 @@
 
 import json
 import re
+import stat
 from pathlib import Path
 
 import pytest
 from programs import QUICK, Result, client, draw_photos
 
+from content_client.private.public_faces import PublicFaces
 from modify_fl.privacy.ledger import read_vault
 from modify_fl.privacy.release import record_unprotected
 from protocol.verify import inspect_bundle
@@ -100,6 +102,28 @@ def test_other_numbers_do_not_go_on_and_a_fresh_run_is_charged_again(vault: Path
     fresh = adapt(vault, *NUMBERS, "--epsilon", "3", "--overwrite", "--fresh")
     assert fresh.code == 0, fresh.err
     assert once < spent(vault) <= 8.0
+
+
+def test_a_record_of_an_older_version_is_one_sentence(vault: Path) -> None:
+    assert adapt(vault, *NUMBERS, "--epsilon", "3").code == 0
+    path = vault / "photos.mdfa.run" / "private.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["settings"]["per_person"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    refused = adapt(vault, *NUMBERS, "--epsilon", "3", "--overwrite")
+    assert (refused.code, "its record lacks per_person" in refused.err) == (2, True), refused.err
+
+
+def test_the_folder_of_a_run_is_its_owners_from_the_start(vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P-38; with public faces it is made long before the run itself begins."""
+    modes = []
+
+    def adapted_to(*_: object, **__: object) -> None:
+        modes.append(stat.S_IMODE((vault / "photos.mdfa.run").stat().st_mode))
+
+    monkeypatch.setattr(PublicFaces, "adapted_to", adapted_to)
+    assert adapt(vault, *NUMBERS, "--epsilon", "4").code == 0
+    assert modes == [0o700]
 
 
 def test_a_budget_that_is_used_up_is_refused_before_anything_is_trained(vault: Path) -> None:
@@ -216,6 +240,11 @@ UNSOUND = (
     (("--set", "private.accountant=gdp"), "private.accountant cannot be gdp"),
     (("--set", "private.speed=1"), "no setting is called speed"),
     (("--set", "private.critic"), "cannot read the setting"),
+    (("--set", "private.learning_rate=1e999"), "private.learning_rate must be a number above 0, got inf"),
+    (("--clip", "0"), "--clip must be a number above 0, got 0"),
+    (("--clip", "inf"), "--clip must be a number above 0, got inf"),
+    (("--delta", "0"), "--delta must be a number above 0, got 0"),
+    (("--epsilon", "nan"), "--epsilon must be a number above 0, got nan"),
 )
 
 

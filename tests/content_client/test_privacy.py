@@ -47,6 +47,7 @@ def test_status_shows_each_epsilon_with_delta_and_unit(desk: Path) -> None:
     shown = client("privacy", "status", "--photos", "photos", cwd=desk)
     assert shown.code == 0
     assert not EPSILON.search(shown.out)
+    assert "spent     epsilon 3.38 at delta 1e-05, unit image" in shown.out  # 3.3735, never rounded down
     for text in ("run       winter: 100 steps", "released  r-1", "r-2", "WITHOUT privacy: a present", "left "):
         assert text in shown.out
     result = client("privacy", "status", "--photos", "photos", "--json", cwd=desk).json["result"]

@@ -23,6 +23,7 @@ from modify_fl.privacy.accounting import (
     prv_epsilon,
     rdp_of,
     require_delta,
+    rounded_up,
 )
 
 DELTA = 1e-5
@@ -214,3 +215,11 @@ def test_order_of_a_vault_is_the_best_one_of_the_default_schedule(epsilon: float
 def test_importing_the_account_brings_in_neither_torch_nor_opacus() -> None:
     code = "import sys, modify_fl.privacy.accounting as a; sys.exit({'torch', 'opacus'} & set(sys.modules) != set())"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "digits", "shown"),
+    [(3.3735, 2, 3.38), (3.37, 2, 3.37), (3.37000001, 2, 3.38), (0.0, 2, 0.0), (8.0, 4, 8.0), (3.37341, 4, 3.3735)],
+)
+def test_a_printed_epsilon_is_rounded_up(epsilon: float, digits: int, shown: float) -> None:
+    assert rounded_up(epsilon, digits) == shown

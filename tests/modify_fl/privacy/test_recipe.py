@@ -1,5 +1,8 @@
 """Unsound choices are refused when the configuration is built, each with its reason (P-20 to P-30)."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from modify_fl.errors import ConfigError
@@ -49,7 +52,14 @@ def test_every_reason_is_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("optimizer", "lion"), ("learning_rate", 0.0), ("ema", 1.0), ("betas", (0.9, 1.0)), ("sampling", "lottery")],
+    [
+        ("optimizer", "lion"),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("inf")),
+        ("ema", 1.0),
+        ("betas", (0.9, 1.0)),
+        ("sampling", "lottery"),
+    ],
 )
 def test_a_value_out_of_range_is_refused(field: str, value: object) -> None:
     with pytest.raises(ConfigError):
@@ -64,3 +74,15 @@ def test_the_default_is_sound_and_so_is_prv() -> None:
 def test_the_default_schedule_is_that_of_the_design() -> None:
     assert (DP_SCHEDULES["default"].batch, DP_SCHEDULES["default"].steps) == (256, 500)  # P-52
     assert DP_SCHEDULES["quick"].batch * DP_SCHEDULES["quick"].steps <= 12_800
+
+
+def test_the_design_names_the_schedules_of_the_code() -> None:
+    """P-54 and ADR 12 once spoke of a ``quick`` twice as long."""
+    docs = Path(__file__).resolve().parents[3] / "docs"
+    quick = DP_SCHEDULES["quick"]
+    said = re.escape(f"{quick.batch} x {quick.steps}")
+    for page, words in (
+        ("design/privacy.md", rf"{said} \(schedule `quick`"),
+        ("adr/0012-stage-2-with-privacy.md", f"`quick` is {said}"),
+    ):
+        assert re.search(words, (docs / page).read_text(encoding="utf-8")), page
