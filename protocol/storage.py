@@ -50,6 +50,8 @@ def _advice(error: OSError) -> str:
         return "check the path"
     if isinstance(error, PermissionError):
         return "check the permissions of the file and its folder"
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return "choose another path"
     return ""
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from protocol.errors import KeyFileError, StorageError
-from protocol.storage import PRIVATE, atomic_writer, exclusive_lock, open_regular, read_file
+from protocol.storage import PRIVATE, atomic_writer, exclusive_lock, open_regular, read_file, storage_errors
 
 
 def test_file_appears_whole_with_its_mode(tmp_path: Path) -> None:
@@ -99,6 +99,20 @@ def test_permission_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(StorageError) as caught:
         open_regular(tmp_path / "f")
     assert "permissions" in caught.value.fix
+
+
+def test_a_path_with_something_else_in_the_way_is_to_be_another(tmp_path: Path) -> None:
+    taken = tmp_path / "x.txt"
+    taken.write_bytes(b"")
+    with pytest.raises(StorageError) as caught, storage_errors(taken):
+        taken.mkdir()
+    assert caught.value.fix == "choose another path"
+    with pytest.raises(StorageError) as caught:
+        open_regular(taken / "f")
+    assert caught.value.fix == "choose another path"
+    with pytest.raises(StorageError) as caught, storage_errors(tmp_path):
+        tmp_path.open("wb")
+    assert caught.value.fix == "choose another path"
 
 
 def test_reading_is_bounded(tmp_path: Path) -> None:
