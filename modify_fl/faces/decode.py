@@ -31,6 +31,7 @@ MAX_PIXELS = 100_000_000
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _FORMAT_NAMES = "JPEG, PNG, WebP, TIFF, BMP or GIF"
+_HEIC_WHY = "it is a HEIC picture: pip install 'modify-fl[heic]', or convert it to JPEG"  # lists of skipped files keep this
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
 _TOGETHER = 1 << 20  # pixels computed at once, so that a large picture needs no second memory
@@ -258,11 +259,7 @@ def _unidentified(stream: str | Path | BinaryIO, name: str) -> DataError:
     if _is_heic(stream) and _reads_heic():
         return DataError(f"cannot read {name}", why="it is a damaged HEIC picture", fix="take it out")
     if _is_heic(stream):
-        return DataError(
-            f"cannot read {name}",
-            why="it is a HEIC picture, which needs one package more",
-            fix="pip install pillow-heif, or convert it to JPEG",
-        )
+        return DataError(f"cannot read {name}", why=_HEIC_WHY, fix="do one of the two, or take it out")
     return DataError(f"cannot read {name}", why=f"it is not {_FORMAT_NAMES}", fix="convert it, or take it out")
 
 

@@ -357,8 +357,8 @@ def test_pixel_limit_is_exact() -> None:
 def test_heic_names_the_package_that_reads_it() -> None:
     with pytest.raises(DataError) as caught:
         decode_image(b"\0\0\0\x18ftypheic" + bytes(100), name="phone.heic")
-    assert "HEIC" in caught.value.why
-    assert "pillow-heif" in caught.value.fix
+    # The lists of what was skipped show the reason alone.
+    assert caught.value.why == "it is a HEIC picture: pip install 'modify-fl[heic]', or convert it to JPEG"
 
 
 @given(st.data())
