@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from modify_fl.doctor.report import Check, Look, State
+from modify_fl.doctor.report import INSTALL_ANEW, Check, Look, State
 from protocol.trust import config_folder
 
 __all__ = ["LOOKS"]
@@ -36,7 +36,7 @@ def _packages() -> Iterator[Check]:
     if wrong:
         yield Check(
             name="packages", state="fail", found=f"not as required: {', '.join(wrong)}",
-            fix="run pip install --upgrade modify-fl",
+            fix=INSTALL_ANEW,
         )  # fmt: skip
         return
     shown = ", ".join(f"{name} {_installed(name)}" for name in _SHOWN)

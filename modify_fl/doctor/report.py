@@ -19,7 +19,10 @@ from typing import Literal
 from modify_fl.console import Console, ItemsFailedError
 from protocol.errors import Error
 
-__all__ = ["Check", "Look", "State", "UnhealthyError", "examine", "late"]
+__all__ = ["INSTALL_ANEW", "Check", "Look", "State", "UnhealthyError", "examine", "late"]
+
+INSTALL_ANEW = "install the package anew: pip install . in the folder that it came in"
+"""What to do where packages are broken or old; this one is on no index."""
 
 State = Literal["ok", "warn", "fail"]
 """How a thing stands."""
@@ -132,7 +135,7 @@ def _carefully(name: str, look: Look) -> Sequence[Check]:
         return (Check(name=name, state="fail", found=why, fix=error.fix),)
     except Exception as error:  # noqa: BLE001 - whatever is broken here is what the user wants to hear of
         sentence = f"{type(error).__name__}: {error}".split("\n")[0]
-        return (Check(name=name, state="fail", found=sentence, fix="install the package anew: pip install modify-fl"),)
+        return (Check(name=name, state="fail", found=sentence, fix=INSTALL_ANEW),)
 
 
 def _show(console: Console, check: Check) -> None:

@@ -45,7 +45,9 @@ def test_a_package_that_is_missing_or_unfit_fails(line: str, found: str, monkeyp
     assert _state("packages", "packages") == "ok"
     monkeypatch.setattr(machine, "requires", lambda _: [line, "torch>=2.6"])
     assert _state("packages", "packages") == "fail"
-    assert found in _checks("packages")["packages"].found
+    check = _checks("packages")["packages"]
+    assert found in check.found
+    assert "pip install . in the folder" in check.fix  # the package is on no index
 
 
 @pytest.mark.parametrize(("package", "state"), [("pillow", "ok"), ("no-such-package", "warn")])
