@@ -31,7 +31,7 @@ MAX_PIXELS = 100_000_000
 
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _FORMAT_NAMES = "JPEG, PNG, WebP, TIFF, BMP or GIF"
-_HEIC_WHY = "it is a HEIC picture: pip install 'modify-fl[heic]', or convert it to JPEG"  # lists of skipped files keep this
+_HEIC_WHY = "it is a HEIC picture: pip install 'modify-fl[heic]', or convert it to JPEG"  # all that lists keep
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _ORIENTATION = 0x0112
 _TOGETHER = 1 << 20  # pixels computed at once, so that a large picture needs no second memory
