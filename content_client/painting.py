@@ -38,6 +38,7 @@ from protocol.trust import TrustStore
 __all__ = ["Options", "Painter", "load_style"]
 
 _NAMED = 10
+_REPAIR = "repair them, then run the command for them alone with another --out"  # what is there is not replaced
 
 Pixels = NDArray[np.uint8]
 
@@ -297,7 +298,7 @@ class Painter:
         }  # fmt: skip
         if failed:
             raise ItemsFailedError(
-                f"{len(failed)} of {len(records)} photos failed", why=_reasons(failed), result=result
+                f"{len(failed)} of {len(records)} photos failed", why=_reasons(failed), result=result, fix=_REPAIR
             )
         return result
 

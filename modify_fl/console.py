@@ -63,15 +63,16 @@ class ItemsFailedError(ModifyError):
     exit_code = 13
     hint = "look at the items that are named and run the command again for them"
 
-    def __init__(self, what: str, *, result: Mapping[str, object], why: str = "") -> None:
+    def __init__(self, what: str, *, result: Mapping[str, object], why: str = "", fix: str = "") -> None:
         """Keep the result of the items that did work.
 
         Args:
             what: How many failed, in one sentence.
             result: As a command without failures would return it.
             why: The items and their reasons.
+            fix: What to do; the hint of the class when empty.
         """
-        super().__init__(what, why=why)
+        super().__init__(what, why=why, fix=fix)
         self.result = result
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import uuid
 from collections.abc import Callable
@@ -92,6 +93,10 @@ def test_one_bad_photo_does_not_stop_the_others(desk: Path) -> None:
     assert (desk / "out" / "p1.png").is_file()
     records = [json.loads(line) for line in (desk / "out" / "results.jsonl").read_text().splitlines()]
     assert [record["status"] for record in records] == ["failed", "written", "written"]
+    assert result.json["error"]["hint"] == "repair them, then run the command for them alone with another --out"
+    shutil.copy(desk / "photos" / "p0.png", desk / "photos" / "bad.jpg")
+    assert _stylize(desk, "photos/bad.jpg", "--out", "repaired").code == 0  # as the hint says
+    assert len((desk / "out" / "results.jsonl").read_text().splitlines()) == 3  # the others keep their records
 
 
 def test_no_readable_photo_writes_nothing(desk: Path) -> None:
