@@ -23,7 +23,7 @@ from modify_fl.progress import duration
 from modify_fl.recipes import require_choice
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
-from style_provider.cli.verify import only_public_key
+from style_provider.cli.verify import accepting, only_public_key
 
 if TYPE_CHECKING:
     from style_provider.leakage.report import Told
@@ -93,7 +93,8 @@ def audit(
         length, folder = Budget.parse(budget) if budget else None, out or bundle.with_name(f"{bundle.name}.audit")
         require_folder(folder)
         given = style_class(style_data, dataset) if style_data else None
-        trust = TrustStore.of(read_provider_key(key or only_public_key()))
+        accepted = key or only_public_key()
+        trust = TrustStore.of(read_provider_key(accepted))
 
         from style_provider.encapsulation import load_styles
         from style_provider.holdout import HoldoutNote
@@ -102,7 +103,8 @@ def audit(
         from style_provider.leakage.task import Request, load_material, load_public_photos, open_style, run_audit
 
         home = run or run_folder(bundle)
-        style = open_style(bundle, trust)
+        with accepting([accepted]):
+            style = open_style(bundle, trust)
         note = HoldoutNote.read(home)
         side = style.network.resolution
         images = load_styles(dataset, data_root, side, limit, console)

@@ -20,7 +20,7 @@ from modify_fl.options import (
 from modify_fl.outputs import refuse_existing, require_folder
 from protocol.provider import read_provider_key
 from protocol.trust import TrustStore
-from style_provider.cli.verify import only_public_key
+from style_provider.cli.verify import accepting, only_public_key
 
 if TYPE_CHECKING:
     from modify_fl.metrics.instruments import Instruments
@@ -112,7 +112,8 @@ def evaluate(
         folder = out or bundles[0].with_name(bundles[0].name + ".evaluation")
         refuse_existing([folder / "report.json"], overwrite=overwrite)
         require_folder(folder)
-        trust = TrustStore.of(*(read_provider_key(path) for path in key or [only_public_key()]))
+        accepted = key or [only_public_key()]
+        trust = TrustStore.of(*(read_provider_key(path) for path in accepted))
 
         from modify_fl.metrics.instruments import Instruments
         from style_provider.evaluation.inputs import Sources, load_tasks
@@ -123,10 +124,11 @@ def evaluate(
             dataset=dataset, photos=photos, reference=reference, data_root=data_root, style_limit=style_limit,
             limit=limit,
         )  # fmt: skip
-        tasks = load_tasks(
-            bundles, adapter or [], sources, trust=trust, seeds=tuple(range(seed, seed + styles)), seed=seed, xi=xi,
-            threads=threads, console=console,
-        )  # fmt: skip
+        with accepting(accepted):
+            tasks = load_tasks(
+                bundles, adapter or [], sources, trust=trust, seeds=tuple(range(seed, seed + styles)), seed=seed, xi=xi,
+                threads=threads, console=console,
+            )  # fmt: skip
         if dry_run:
             return _plan(console, tasks, folder)
         identity_loss = tasks[0].style.loaded.manifest.provenance.training.losses.identity.name

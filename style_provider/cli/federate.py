@@ -19,7 +19,7 @@ from modify_fl.options import (
     new_program,
 )
 from protocol.errors import StorageError
-from style_provider.cli.verify import only_public_key
+from style_provider.cli.verify import accepting, only_public_key
 
 if TYPE_CHECKING:
     from modify_fl.federated.plan import PrivatePlan
@@ -122,9 +122,9 @@ def _plan(
             quorum=quorum, wait_seconds=wait, round_seconds=round_time, private=private,
             secagg=secagg,
         )  # fmt: skip
-        return make_plan(
-            bundle, numbers, provider=key or only_public_key(), sites=sites, address=address, out=out, console=console
-        )
+        accepted = key or only_public_key()
+        with accepting([accepted]):
+            return make_plan(bundle, numbers, provider=accepted, sites=sites, address=address, out=out, console=console)
 
     return run_command(console, action)
 

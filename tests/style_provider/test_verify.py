@@ -1,5 +1,6 @@
 """``style-provider verify`` and ``inspect``: a provider looks at what clients will get (B-25)."""
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,12 +9,14 @@ import pytest
 from programs import provider
 
 from protocol.encryption import encrypt_stream, generate_identity
+from protocol.errors import UntrustedKeyError, problem
 from protocol.manifest import Usage
 from protocol.provider import read_provider_key
 from protocol.publish import write_bundle
 from protocol.signing import load_private_key
 from protocol.trust import TrustStore
 from protocol.verify import open_bundle
+from style_provider.cli.verify import accepting
 
 
 def seal(plain: Path, path: Path) -> None:
@@ -55,6 +58,52 @@ def test_addressed_style_is_seen_as_by_a_recipient(studio: Path, tmp_path: Path,
     done = provider(command, "for.mdfy", "--key", key, "--json", cwd=tmp_path)
     assert done.code == 0, done.err
     assert done.json["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify", "style.mdfy"),
+        ("audit", "style.mdfy", "--dataset", "demo"),
+        ("evaluate", "style.mdfy", "--dataset", "demo", "--photos", "demo"),
+        (
+            "federate",
+            "plan",
+            "style.mdfy",
+            "--sites",
+            "sites",
+            "--rounds",
+            "2",
+            "--out",
+            "plan",
+            "--address",
+            "localhost:8443",
+        ),
+    ],
+)
+def test_a_signer_who_is_not_accepted_is_accepted_by_naming_a_key(
+    words: tuple[str, ...], studio: Path, tmp_path: Path
+) -> None:
+    shutil.copy(studio / "style.mdfy", tmp_path)
+    assert provider("keygen", "--name", "Other", "--no-passphrase", "--out", "keys", cwd=tmp_path).code == 0
+    refused = provider(*words, "--json", cwd=tmp_path)  # by the one key of ./keys
+    error, signer = refused.json["error"], read_provider_key(studio / "keys" / "studio.mdfykey")
+    assert (refused.code, error["code"], error["step"]) == (5, "E_UNTRUSTED", 6)
+    assert signer.fingerprint in error["why"]
+    assert error["why"].endswith(f"accepted here is only {Path('keys', 'other.mdfykey')}")
+    assert error["hint"] == "name the .mdfykey file of the key that signed it with --key"
+
+
+def test_a_file_that_names_no_provider_says_so() -> None:
+    with pytest.raises(UntrustedKeyError) as caught, accepting([Path("a"), Path("b")]):
+        raise problem("E_UNTRUSTED")
+    assert caught.value.why == "it does not say whom it comes from; accepted here is only a and b"
+
+
+def test_another_doubt_about_a_key_keeps_its_cure() -> None:
+    with pytest.raises(UntrustedKeyError) as caught, accepting([Path("a")]):
+        raise problem("E_KEY_ROLE", fix="f")
+    assert caught.value.fix == "f"
 
 
 def test_damage_names_its_step(studio: Path, tmp_path: Path) -> None:
