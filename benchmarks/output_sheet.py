@@ -5,7 +5,8 @@
 For reports that may be shared: a contact sheet of the program shows the photos
 beside the results, this one shows results only; a column for each photo, a row
 for each style of each folder. ``--people DIR`` puts the inputs above them, where
-they are nobody's photos (``tools/draw_people.py``).
+they are nobody's photos (``tools/draw_people.py``). Smaller pictures are enlarged
+to the largest.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from modify_fl.faces.decode import decode_image, save_png
 from modify_fl.sheet import contact_sheet
@@ -27,6 +29,15 @@ def styled(folder: Path, every: int) -> list[list[NDArray[np.uint8]]]:
     return [list(row) for row in zip(*columns, strict=True)]
 
 
+def enlarged(rows: list[list[NDArray[np.uint8]]]) -> list[list[NDArray[np.uint8]]]:
+    """Bring all pictures to the side of the largest."""
+    side = max(len(picture) for row in rows for picture in row)
+    return [
+        [np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)) for picture in row]
+        for row in rows
+    ]
+
+
 def main() -> None:
     """Read ``results.jsonl`` of the folders and write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,7 +49,7 @@ def main() -> None:
     rows = [row for folder in args.folders for row in styled(folder, args.every)]
     if args.people:
         rows.insert(0, [decode_image(path) for path in sorted(args.people.iterdir())[:: args.every]])
-    save_png(np.asarray(contact_sheet(rows)), args.sheet)
+    save_png(np.asarray(contact_sheet(enlarged(rows))), args.sheet)
 
 
 if __name__ == "__main__":
