@@ -35,6 +35,7 @@ from modify_fl.options import (
 )
 from modify_fl.outputs import refuse_existing, require_folder
 from modify_fl.overrides import override
+from modify_fl.progress import duration
 from modify_fl.recipes import require_choice
 from protocol.lint import lint_texts
 from protocol.manifest import Usage
@@ -241,7 +242,7 @@ def package(
         from modify_fl.bundle import Release
         from modify_fl.federated.fab import FAB_SHA256
         from style_provider.encapsulation import Packaging, load_styles, make_bundle, measure
-        from style_provider.leakage.package import require_wish
+        from style_provider.leakage.package import require_wish, warn_few
 
         require_wish(wish, chosen.network.resolution, critic=with_critic)
         start = origin.load(chosen.network)
@@ -270,6 +271,7 @@ def package(
             keep_cache=keep_cache, critic=with_critic, copies=near_duplicates == "keep",
             audit=wish,
         )  # fmt: skip
+        warn_few(wish, images, task.split[1], console)
         if dry_run:
             return _plan(console, task, measure(task), origin)
         return make_bundle(task, release=release, key=pair, fresh=fresh, console=console)
@@ -340,13 +342,20 @@ def _require_data(dataset: str, data_root: Path | None) -> None:
 
 def _plan(console: Console, task: "Packaging", taken: "RunEstimate", origin: Origin) -> Mapping[str, object]:
     """Say what would be done, as measured with a few steps (U-34, M-30)."""
-    chosen, count = task.preset, len(task.images)
+    from style_provider.leakage.package import audit_budget
+
+    chosen, count, audit = task.preset, len(task.images), audit_budget(task.audit, taken.seconds)
     console.say(f"would train {chosen.name} at {chosen.network.resolution} px on {count} images for {task.budget}")
     console.say(f"measured: {taken}")
+    if task.audit.form == "no":
+        console.say("no audit follows (--audit no)")
+    else:
+        console.say(f"then an audit {f'of at most {duration(audit.amount)}' if audit else 'in full'} (--audit)")
     console.say(f"starting from {origin.words}")
     console.say(f"and write {task.out}; nothing is sent, no privacy budget is spent")
     return {
         "preset": chosen.name, "images": count, "budget": str(task.budget), "out": task.out, "init": origin.words,
         "images_seen": taken.images, "steps": taken.steps, "seconds": taken.seconds, "memory": taken.host_bytes,
         "device_memory": taken.device_bytes, "compute": taken.compute,
+        "audit_seconds": audit.amount if audit else None,
     }  # fmt: skip

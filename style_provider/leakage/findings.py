@@ -17,8 +17,8 @@ from style_provider.leakage.copies import Neighbours
 from style_provider.leakage.material import ENOUGH
 
 __all__ = [
-    "COMPLETION", "COPY_RATE", "EXTRACTED", "HEADLINES", "MEMBERSHIP", "MEMBERSHIP_TPR", "RATED", "THREE_SAMPLE",
-    "Finding", "Scores", "attack_findings", "closest", "copy_findings",
+    "COMPLETION", "COPY_RATE", "EXTRACTED", "HEADLINES", "MEMBERSHIP", "MEMBERSHIP_TPR", "RATED", "SURE",
+    "THREE_SAMPLE", "Finding", "Scores", "attack_findings", "closest", "copy_findings",
 ]  # fmt: skip
 
 COPY_RATE = "copy rate"
@@ -32,11 +32,13 @@ HEADLINES = (COPY_RATE, THREE_SAMPLE, EXTRACTED, COMPLETION, MEMBERSHIP, MEMBERS
 
 RATED = 100
 """Held-out images from which on a rate at FPR 1 % can be measured (P-77)."""
+SURE = 59
+"""Held-out images, one of each work, from which on no copy rate is too weak to tell: chance gives at most 5 % of it."""
 
 _DIGITS = 3
 _PERCENTILE = 0.01
 _CHANCE = 0.05
-"""Copy rate that chance alone may reach before so few held-out images count as too weak; 59 of them stay below."""
+"""Copy rate that chance alone may reach before fewer held-out images than ``SURE`` count as too weak."""
 _RATES = ((0.1, "10 %"), (0.01, "1 %"), (0.001, "0.1 %"))
 _FEW = f"fewer than {ENOUGH} images on one side"
 

@@ -1,6 +1,6 @@
 """The audit that ``package`` makes before it signs, and what it says in the card (P-80, P-83)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,16 +13,16 @@ from modify_fl.console import Console
 from modify_fl.data import ImageSet
 from protocol.manifest import LeakageFigure, MemorisationAudit
 from protocol.trust import TrustStore
-from style_provider.holdout import HoldoutNote, weights_digest
+from style_provider.holdout import HoldoutNote, one_of_each, weights_digest
 from style_provider.keys import KeyPair
-from style_provider.leakage.findings import HEADLINES
+from style_provider.leakage.findings import HEADLINES, SURE
 from style_provider.leakage.limits import Verdict, judge, loosened, read_limits
 from style_provider.leakage.page import pages
 from style_provider.leakage.report import METHODS, RESULT, Told, members, write_report
 from style_provider.leakage.task import Request, load_material, load_public_photos, open_style, run_audit
 from style_provider.leakage.wish import AuditWish
 
-__all__ = ["Audited", "audit_release", "card", "require_wish"]
+__all__ = ["Audited", "audit_budget", "audit_release", "card", "require_wish", "warn_few"]
 
 _SHORTEST = 20.0
 _CANDIDATE = "candidate.mdfy"
@@ -80,6 +80,35 @@ def require_wish(wish: AuditWish, resolution: int, *, critic: bool) -> None:
         load_public_photos(wish.photos, resolution)
 
 
+def warn_few(wish: AuditWish, images: ImageSet, held: Sequence[int], console: Console) -> None:
+    """Say before training that so few held-out images will be too weak for the class of the images (P-78, P-80).
+
+    Args:
+        wish: Whether and how.
+        images: All style images.
+        held: Which of them are held out.
+        console: Shows the warning.
+    """
+    if wish.style_data != "confidential" or wish.reason is not None:
+        return
+    count = len(one_of_each(images, held))
+    if count < SURE:
+        console.warn(
+            f"the bundle will be refused: {count} images held out, {SURE} needed "
+            "(--holdout, more images, --style-data, --accept-leakage)"
+        )
+
+
+def audit_budget(wish: AuditWish, trained: float) -> Budget | None:
+    """Return about how long the audit takes at most; nothing where no time limits it, or none is made.
+
+    Args:
+        wish: Whether and how.
+        trained: Seconds that the training takes.
+    """
+    return Budget(kind="seconds", amount=max(_SHORTEST, trained)) if wish.form == "trained" else wish.budget
+
+
 def audit_release(
     wish: AuditWish, result: Encapsulated, *, release: Release, key: KeyPair, critic: bool, images: ImageSet,
     note: HoldoutNote, home: Path, console: Console,
@@ -117,10 +146,10 @@ def audit_release(
         )  # fmt: skip
     finally:
         candidate.unlink(missing_ok=True)
-    budget = wish.budget
-    if wish.form == "trained":
-        budget = Budget(kind="seconds", amount=max(_SHORTEST, result.summary.seconds))
-    request = Request(seed=result.summary.seed, budget=budget, threads=wish.threads, date=release.created)
+    request = Request(
+        seed=result.summary.seed, budget=audit_budget(wish, result.summary.seconds), threads=wish.threads,
+        date=release.created,
+    )  # fmt: skip
     told = run_audit(material, request, folder=home / "audit", style_data=wish.style_data, console=console)
     page = write_report(told, home / "audit" / "report", pages(told))
     console.note(f"the audit's report is {page}; it shows style images and stays with you")

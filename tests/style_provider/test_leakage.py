@@ -248,6 +248,18 @@ def test_undeclared_images_are_confidential_and_refused_unless_measured(studio: 
     assert not any("discriminator" in file.file for file in manifest.model.weights)
 
 
+def test_too_few_held_out_images_are_told_before_training(studio: Path, tmp_path: Path) -> None:
+    """P-78, P-80: an audit of 6 held-out images cannot end otherwise."""
+    shutil.copytree(studio / "keys", tmp_path / "keys")
+    words = ("package", "--dataset", "synthetic", "--limit", "24", "--style-data", "confidential", "--out", "s.mdfy")
+    words = (*words, "--budget", "2steps", "--dry-run", "--json", *TINY, *QUICK)
+    warned = provider(*words, cwd=tmp_path).json["warnings"]
+    why = "the bundle will be refused: 6 images held out, 59 needed"
+    assert warned == [f"{why} (--holdout, more images, --style-data, --accept-leakage)"]
+    for enough in (("--accept-leakage", "all agreed"), ("--style-data", "licensed"), ("--limit", "236")):
+        assert provider(*words, *enough, cwd=tmp_path).json["warnings"] == [], enough
+
+
 def test_refused_package_repeats_to_the_same_figures(
     studio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

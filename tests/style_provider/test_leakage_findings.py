@@ -17,6 +17,7 @@ from style_provider.leakage.findings import (
     HEADLINES,
     MEMBERSHIP,
     MEMBERSHIP_TPR,
+    SURE,
     THREE_SAMPLE,
     Finding,
     attack_findings,
@@ -72,7 +73,8 @@ def test_copy_rate_that_chance_reaches_is_too_weak() -> None:
     assert "18.1%" in rate.note
     all_of_them = found(copy_findings(neighbours(torch.full((30,), 0.5), floor)), COPY_RATE)
     assert not all_of_them.weak  # that is no chance
-    assert not found(copy_findings(neighbours(few, torch.linspace(1, 2, 59))), COPY_RATE).weak
+    assert found(copy_findings(neighbours(few, torch.linspace(1, 2, SURE - 1))), COPY_RATE).weak
+    assert not found(copy_findings(neighbours(few, torch.linspace(1, 2, SURE))), COPY_RATE).weak
 
 
 def test_copy_rate_that_chance_reaches_is_no_finding() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from programs import PACKAGE, QUICK, draw_photos, provider
+from programs import PACKAGE, QUICK, TINY, draw_photos, provider
 
 from protocol.encryption import Identity, decrypt_stream, generate_identity, is_age
 from protocol.manifest import Usage
@@ -95,8 +95,17 @@ def test_dry_run_measures_time_and_memory(keys: Path) -> None:
     shown = provider(*words, cwd=keys)
     assert "kimg, about 0." in shown.out
     assert "GB of memory" in shown.out
+    assert body["audit_seconds"] is None
+    assert "no audit follows (--audit no)" in shown.out
     none = provider(*words, "--require-perceptual", cwd=keys)
     assert none.code == 12
+
+
+def test_dry_run_tells_of_the_audit_that_follows(keys: Path) -> None:
+    words = ("package", "--dataset", "synthetic", "--limit", "8", "--dry-run", "--budget", "2steps", *TINY, *QUICK)
+    assert provider(*words, "--json", cwd=keys).json["result"]["audit_seconds"] == 20  # the shortest that is made
+    assert "then an audit of at most 5 min 0 s (--audit)" in provider(*words, "--audit", "5m", cwd=keys).out
+    assert "then an audit in full (--audit)" in provider(*words, "--audit", "standard", cwd=keys).out
 
 
 def test_tensorboard_is_asked_for_and_named_when_missing(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
