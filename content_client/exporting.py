@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from content_client.identity import adapter_identity
+from content_client.identity import adapter_identity, sharing_advice
 from modify_fl.bundle import load_adapter, load_style
 from modify_fl.console import Console
 from modify_fl.errors import ConfigError
@@ -124,6 +124,8 @@ class Export:
                 overwrite=self.overwrite,
             )  # fmt: skip
         console.say(f"wrote {self.out}, signed by this computer; who gets it needs your adapter key, and the style")
+        for line in sharing_advice(provider):
+            console.say(line)
         console.warn(_NOTHING_GUARANTEED)
         return {**plan, "release": made.release, "digest": made.digest}
 

@@ -21,7 +21,15 @@ from protocol.signing import PrivateKey, generate_key, load_private_key, public_
 from protocol.storage import exclusive_lock, storage_errors
 from protocol.trust import TrustStore, config_folder
 
-__all__ = ["OwnKeys", "adapter_identity", "adapter_key", "identity_folder", "own_identity", "own_keys"]
+__all__ = [
+    "OwnKeys",
+    "adapter_identity",
+    "adapter_key",
+    "identity_folder",
+    "own_identity",
+    "own_keys",
+    "sharing_advice",
+]
 
 _NAME = "this computer"
 _LIFE = timedelta(days=730)
@@ -79,6 +87,21 @@ def adapter_key() -> ProviderKey | None:
         StorageError: A file cannot be read.
     """
     return _adapter_key(identity_folder())
+
+
+def sharing_advice(provider: ProviderKey, folder: Path | None = None) -> tuple[str, str, str]:
+    """Return lines on what else whoever gets an adapter needs: the key file, its fingerprint, and what to do with them.
+
+    Args:
+        provider: The public half of the key that signs adapters.
+        folder: Where it is; the folder of every command when omitted.
+    """
+    public = _places(folder or identity_folder())[2]
+    return (
+        f"public key   {public.absolute()}  (give this file along with an adapter)",
+        f"fingerprint  {provider.fingerprint}  (tell it by another channel)",
+        f"whoever gets an adapter runs: content-client trust add {public.name} --fingerprint {provider.fingerprint}",
+    )
 
 
 def own_identity(path: Path | None, passphrase_file: Path | None, ask: Ask | None) -> Identity | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from content_client.identity import OwnKeys, identity_folder, own_keys
+from content_client.identity import OwnKeys, identity_folder, own_keys, sharing_advice
 from modify_fl.console import Console, ItemsFailedError, Verbosity, run_command
 from modify_fl.options import DebugOption, JsonOption, QuietOption, VerboseOption
 from modify_fl.passphrase import new_passphrase
@@ -169,6 +169,8 @@ def _show(console: Console, keys: OwnKeys, folder: Path) -> Mapping[str, object]
     console.note("send this line to providers who encrypt bundles to you:")
     console.say(keys.recipient)
     console.note(f"your adapters are signed by {keys.adapter.fingerprint}, until {keys.adapter.expires:%Y-%m-%d}")
+    for line in sharing_advice(keys.adapter, folder):
+        console.note(line)
     return {
         "recipient": keys.recipient, "folder": folder, "made": list(keys.made),
         "adapter": {"fingerprint": keys.adapter.fingerprint, "expires": keys.adapter.expires.isoformat()},

@@ -20,7 +20,7 @@ from content_client.federation.simulated_sites import (
     require_different,
     source_of,
 )
-from content_client.identity import adapter_identity
+from content_client.identity import adapter_identity, sharing_advice
 from content_client.private.request import PrivateRequest, plan_of, settings_for, tell_plan, unit_groups
 from modify_fl.artifacts import LoadedStyle
 from modify_fl.config import Runtime, StylizationConfig
@@ -159,7 +159,8 @@ def run_simulation(task: Simulation, *, fresh: bool, dry_run: bool, console: Con
     leaves = "may be shared" if statement.applied else "stays on this machine"
     console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.1f} MB), which {leaves}")
     if statement.applied:
-        console.say(federation_sentence(statement))
+        for line in (federation_sentence(statement), *sharing_advice(provider)):
+            console.say(line)
     command = shlex.join(["content-client", "stylize", "--bundle", str(task.bundle), "--adapter", str(task.out)])
     console.say(f"next: {command} PHOTO... --out DIR")
     result = {

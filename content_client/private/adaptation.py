@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from content_client.adaptation import Adaptation
-from content_client.identity import adapter_identity
+from content_client.identity import adapter_identity, sharing_advice
 from content_client.private.public_faces import PublicFaces
 from content_client.private.request import PrivateRequest, begin, plan_of, settings_for, tell_plan, unit_groups
 from modify_fl.console import Console
@@ -85,7 +85,8 @@ def adapt_privately(
     if not task.keep_cache:
         task.photos.discard()
     console.say(f"wrote {task.out} ({task.out.stat().st_size / 1e6:.1f} MB), which may be shared")
-    console.say(sentence(released.statement))
+    for line in (sentence(released.statement), *sharing_advice(provider)):
+        console.say(line)
     compared = faces.compare(task, private, adapted.tensors) if faces else None
     if compared:
         _tell_comparison(console, compared)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from programs import QUICK, Result, client, draw_photos
 
+from content_client.identity import identity_folder
 from content_client.private.public_faces import PublicFaces
 from modify_fl.privacy.ledger import read_vault
 from modify_fl.privacy.release import record_unprotected
@@ -45,6 +46,7 @@ def test_an_adapter_leaves_with_its_statement_and_paints(vault: Path) -> None:
     assert 3.5 < claim.epsilon <= 4.001
     assert claim.tuned_on_private == "not stated"  # nobody said so
     assert "unit image" in result.out or "ONE IMAGE" in result.out
+    assert f"public key   {identity_folder() / 'adapter.mdfykey'}" in result.out  # what has to go along
     ledger = read_vault(vault / "photos").ledger
     assert [charge.steps for charge in ledger.charges] == [1, 1]
     assert len(ledger.releases) == 1

@@ -228,6 +228,20 @@ def test_an_adapter_is_signed_again_to_be_shared(mine: Path) -> None:
     (mine / "shared.mdfa").unlink()
 
 
+def test_whoever_gets_an_adapter_does_as_its_maker_was_told(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("export", "--mdfa", "--bundle", "style.mdfy", "--adapter", "photos.mdfa", "--release-unprotected", _REASON)
+    lines = client(*words, "--out", tmp_path / "shared.mdfa", cwd=mine).out.splitlines()
+    shutil.copy(next(line.split("  ")[1].strip() for line in lines if line.startswith("public key")), tmp_path)
+    monkeypatch.setenv("MODIFY_CONFIG", str(tmp_path / "another machine"))
+    assert client("verify", "shared.mdfa", cwd=tmp_path).code == 5
+    command = next(line for line in lines if "trust add" in line).partition("runs: content-client ")[2].split()
+    accepted = client(*command, cwd=tmp_path)
+    assert accepted.code == 0, accepted.err
+    assert client("verify", "shared.mdfa", cwd=tmp_path).code == 0
+
+
 @pytest.mark.parametrize("words", [("--mdfa", "--out", "b.mdfa"), ("--mdfa", "--onnx", "--out", "b.mdfa")])
 def test_the_form_of_an_adapter_needs_one_and_stands_alone(mine: Path, words: tuple[str, ...]) -> None:
     assert client("export", "--bundle", "style.mdfy", *words, cwd=mine).code == 2

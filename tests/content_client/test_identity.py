@@ -132,6 +132,8 @@ def test_identity_is_made_once_then_shown_again(trust: TrustStore, tmp_path: Pat
     first = client("trust", "identity", "--no-passphrase", cwd=tmp_path)
     assert first.code == 0
     assert "made identity and adapter key" in first.err
+    assert f"public key   {identity_folder() / 'adapter.mdfykey'}" in first.err
+    assert "trust add adapter.mdfykey --fingerprint SHA256:" in first.err
     second = client("trust", "identity", cwd=tmp_path)  # no terminal, and nobody is asked
     assert second.code == 0
     assert second.out == first.out

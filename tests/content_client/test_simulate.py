@@ -179,6 +179,7 @@ def test_with_privacy_each_site_is_charged_and_the_adapter_may_be_shared(sites: 
     assert manifest.provenance.training.subset == "lora"
     assert manifest.privacy.statement.startswith("Every update of this federation, together, is (")
     assert manifest.privacy.statement in result.out.splitlines()
+    assert "trust add adapter.mdfykey --fingerprint SHA256:" in result.out
     claim = manifest.privacy.dp
     assert claim.applied
     assert claim.epsilon is not None
