@@ -49,7 +49,8 @@ WHY = "packed to be measured, not to be handed out"
 _READ = """95 % intervals; one training each. Figures are attacks that were tried, not a bound: see
 [leakage.md](../leakage.md). The base model may have seen some of these public images, held-out ones
 among them: figures of bundles that start from it say what the training of the style added. A row without critic
-is the bundle above it, with the attacks on the critic left out of the strongest. KID is that of photos painted by the
+is the bundle above it, with the attacks on the critic left out of the strongest. Bundles that were given away are
+told by their cards alone, in bands, as they were signed. KID is that of photos painted by the
 bundle against style images that nothing was trained on; LPIPS is that of reconstructions of held-out images."""
 
 
