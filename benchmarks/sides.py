@@ -47,17 +47,11 @@ def enlarged(pictures: Tensor, side: int) -> Tensor:
 
 
 def measure(
-    style: Style | None,
-    folders: Sequence[Path],
-    reference: Tensor,
-    plain: Collector | None,
-    options: argparse.Namespace,
-) -> tuple[Collector, dict[str, Measurement]]:
-    """Measure one bundle, or with ``style`` left out the photos themselves."""
-    tools = Instruments.find(trained_identity="facenet-vggface2", require=True)
-    seeds = tuple(range(options.styles)) if style else ()
+    tools: Instruments, style: Style | None, photos: ImageSet, side: int, count: int
+) -> Collector:  # fmt: skip
+    """Look at photos in ``count`` styles of their own, or with ``style`` left out at the photos themselves."""
+    seeds = tuple(range(count)) if style else ()
     found = Collector(instruments=tools, seeds=seeds)
-    photos = together(folders, style.resolution if style else options.side)
     for at in range(0, len(photos), _BATCH):
         chunk = range(at, min(at + _BATCH, len(photos)))
         faces = photos.batch(chunk)
@@ -65,11 +59,8 @@ def measure(
             pictures = style.paint_each(faces, seeds=[own_styles(index, seeds) for index in chunk])  # [B, S, 3, R, R]
         else:
             pictures = faces[:, None]  # [B, 1, 3, R, R]
-        found.add(to_uint8(enlarged(pictures, options.side)))
-    figures = found.distances(reference, seed=options.seed)
-    if plain:
-        figures |= found.diversity(seed=options.seed) | found.identity(plain, seed=options.seed)
-    return found, figures
+        found.add(to_uint8(enlarged(pictures, side)))
+    return found
 
 
 def main() -> None:
@@ -86,22 +77,20 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     trust, now = TrustStore.of(*map(read_provider_key, options.key)), datetime.now(UTC)
-    tools = Instruments.find(require=True)
+    tools = Instruments.find(trained_identity="facenet-vggface2", require=True)
     images = load_images(options.reference, resolution=options.side)
-    known = Collector(instruments=tools)
-    for at in range(0, len(images), _BATCH):
-        known.add(to_uint8(images.batch(range(at, min(at + _BATCH, len(images)))))[:, None])
-    if known.features is None:
-        raise SystemExit("the Inception network is needed")
-    plain, figures = measure(None, options.photos, known.features, None, options)
+    known = measure(tools, None, images, options.side, 0).features
+    plain = measure(tools, None, together(options.photos, options.side), options.side, 0)
     print(f"{now:%Y-%m-%d}; {len(images)} style images, {options.styles} styles a photo, side {options.side}")
     print(f"| pictures | {' | '.join(LABELS.values())} |")
     print(f"|{'---|' * (1 + len(LABELS))}")
-    print(line("raw photos", figures))
+    print(line("raw photos", plain.distances(known, seed=options.seed)))
     for text in options.bundles:
         name, _, path = text.partition("=")
         style = Style.load(path, trust=trust)
-        print(line(name, measure(style, options.photos, known.features, plain, options)[1]), flush=True)
+        found = measure(tools, style, together(options.photos, style.resolution), options.side, options.styles)
+        figures = found.distances(known, seed=options.seed) | found.diversity(seed=options.seed)
+        print(line(name, figures | found.identity(plain, seed=options.seed)), flush=True)
 
 
 def line(name: str, figures: dict[str, Measurement]) -> str:

@@ -16,7 +16,7 @@ from modify_fl.federated.journal import append
 from modify_fl.federated.kit import COORDINATOR_KEY, KIT, Kit, read_kit
 from modify_fl.federated.plan import PLAN_FILE
 from modify_fl.federated.policy import POLICY, Policy, PrivacyRule, write_policy
-from modify_fl.federated.site_folder import SiteFolder, SiteSettings, privacy_of
+from modify_fl.federated.site_folder import SiteFolder, SiteSettings, check_plan, privacy_of
 from modify_fl.federated.site_keys import SITE_KEY, SITE_PUBLIC, check_pair, make_site_key
 from modify_fl.federated.visibility import COLUMNS, Row, rows
 from modify_fl.outputs import make_folder
@@ -153,13 +153,7 @@ def check_site(
     policy.check_valid(now)
     policy.check_coordinator(own.file.address, own.file.ca_sha256)
     policy.check_app(own.plan.fab_sha256)
-    policy.check_plan(
-        own.plan.digest,
-        quorum=own.plan.quorum,
-        max_update_norm=own.plan.max_update_norm,
-        privacy=privacy_of(own.plan),
-        secagg=own.plan.secagg,
-    )
+    check_plan(policy, own.plan)
     check_pair(site.path)
     found = verify_bundle(Path(settings.bundle), trust=TrustStore.default(), now=now, identity=identity)
     if found.payload_digest != own.plan.bundle:

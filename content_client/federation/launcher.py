@@ -20,7 +20,7 @@ from content_client.identity import own_identity
 from modify_fl.errors import DataError, FederationPolicyError, PrivacyBudgetError
 from modify_fl.federated.environment import set_environment
 from modify_fl.federated.journal import append
-from modify_fl.federated.site_folder import SITE_VARIABLE, SiteFolder, privacy_of
+from modify_fl.federated.site_folder import SITE_VARIABLE, SiteFolder, check_plan
 from protocol.errors import ProtocolError
 from protocol.trust import TrustStore
 from protocol.verify import verify_bundle
@@ -71,13 +71,7 @@ def check_app(site: SiteFolder, digest: str, *, now: datetime) -> None:
     federation = found.manifest.federation
     if found.payload_digest != kit.plan.bundle or digest not in (federation.fab_sha256 if federation else ()):
         raise _WrongBundleError("the bundle does not vouch for this app", why=f"its digest is {digest}")
-    policy.check_plan(
-        kit.plan.digest,
-        quorum=kit.plan.quorum,
-        max_update_norm=kit.plan.max_update_norm,
-        privacy=privacy_of(kit.plan),
-        secagg=kit.plan.secagg,
-    )
+    check_plan(policy, kit.plan)
 
 
 def _identity() -> Any:  # noqa: ANN401

@@ -23,7 +23,7 @@ from protocol.errors import ProtocolError
 from protocol.schema import Positive, Text, decode, encode
 from protocol.storage import PRIVATE, atomic_writer, read_file
 
-__all__ = ["SITE_VARIABLE", "SiteFolder", "SiteSettings", "privacy_of"]
+__all__ = ["SITE_VARIABLE", "SiteFolder", "SiteSettings", "check_plan", "privacy_of"]
 
 SITE_VARIABLE = "MODIFY_SITE"
 """Names the site's folder to the app that runs there."""
@@ -99,3 +99,15 @@ def privacy_of(plan: FederationPlan, *, rounds: int | None = None) -> PrivacyRul
     )  # fmt: skip
     spent = epsilon_of([segment], part.delta)
     return PrivacyRule(mode="dp", eps_max=spent, delta=part.delta, unit=part.unit)
+
+
+def check_plan(policy: Policy, plan: FederationPlan) -> None:
+    """Refuse a plan that a site's policy does not allow; see ``Policy.check_plan``.
+
+    Raises:
+        FederationPolicyError: Something of it is not allowed.
+    """
+    policy.check_plan(
+        plan.digest, quorum=plan.quorum, max_update_norm=plan.max_update_norm, privacy=privacy_of(plan),
+        secagg=plan.secagg,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from protocol.errors import ProtocolError
 from protocol.manifest import BundleInfo
 from protocol.provider import ProviderKey, rotate_provider_key
 from protocol.revocation import Revocation, issue_revocation, self_revocation
-from protocol.trust import TrustStore
+from protocol.trust import PinnedKey, TrustStore
 
 SECOND_KEY = ec.derive_private_key(0x5D12, ec.SECP256R1())
 THIRD_KEY = ec.derive_private_key(0x5D13, ec.SECP256R1())
@@ -87,3 +87,10 @@ def snapshot(store: TrustStore) -> object:
         store.list(),
         [(store.revocations(item), store.last_seen(item)) for item in store.providers()],
     )
+
+
+def pin(store: TrustStore, key: ProviderKey) -> PinnedKey:
+    """Return what a store knows of a key that it accepts."""
+    found = store.find(key.hint)
+    assert found is not None
+    return found
